@@ -1,0 +1,289 @@
+"""The manifest: everything that a program must know of a trained model before it runs one of its graphs."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from artifact.errors import SchemaError, SignatureError
+
+SCHEMA_VERSION = 1
+"""The manifest schema that this code reads and writes; a manifest of a higher one is refused."""
+
+MANIFEST_FILE = "manifest.json"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Capability = Literal["encode", "decode", "reconstruct", "sample", "likelihood"]
+DType = Literal["uint8", "int32", "int64", "float32", "float64"]
+
+
+class Part(BaseModel):
+    """A strict, immutable piece of the manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Tensor(Part):
+    """One input or output of a graph.
+
+    Attributes:
+        name: the tensor's name in the graph.
+        dtype: its element type.
+        shape: one entry an axis: a number where the size is fixed, else the axis' symbol (`B`, `S`, `H`, ...).
+        minimum: the smallest value that the graph is meant for, in `unit`; None where there is none.
+        maximum: the largest, likewise.
+        values: the only values that may occur, where they are few (a Bernoulli likelihood takes 0 and 255).
+        unit: what a value means: `intensity` (0..255), `nats`, `standard_normal`, `logit`, ...
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int | str, ...]
+    minimum: float | None = None
+    maximum: float | None = None
+    values: tuple[int, ...] | None = None
+    unit: str
+
+
+class Graph(Part):
+    """One ONNX file with its signature."""
+
+    file: FileName
+    sha256: Sha256
+    opset: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def check(self, graph: str, inputs: dict[str, DType], outputs: dict[str, DType]) -> None:
+        """Compare this declaration with the names and element types that the runtime found in the file.
+
+        Args:
+            graph: the graph's role, for the message.
+            inputs: element type of each input that the file really has.
+            outputs: likewise for the outputs.
+
+        Raises:
+            SignatureError: a tensor is missing, superfluous or of another type.
+        """
+        for role, declared, found in (
+            ("inputs", self.inputs, inputs),
+            ("outputs", self.outputs, outputs),
+        ):
+            expected = {tensor.name: tensor.dtype for tensor in declared}
+            if expected != found:
+                raise SignatureError(
+                    f"graph {graph!r} ({self.file}): the manifest declares {role} {expected}, "
+                    f"the file has {found}; export the model again"
+                )
+
+
+class ImageGeometry(Part):
+    """The images that a model takes: `[B, H, W, C]`, uint8.
+
+    Attributes:
+        channels: 1 (grey) or 3 (RGB).
+        height: pixels, where fixed; None for a fully convolutional model.
+        width: likewise.
+        multiple_of: both sides must be multiples of this many pixels.
+        maximum: the longest side that the model was tried with, in pixels.
+    """
+
+    modality: Literal["image"] = "image"
+    channels: Literal[1, 3]
+    height: int | None = Field(default=None, gt=0)
+    width: int | None = Field(default=None, gt=0)
+    multiple_of: int = Field(default=1, gt=0)
+    maximum: int = Field(default=4096, gt=0)
+
+
+class AudioGeometry(Part):
+    """The sounds that a model takes: `[B, T]`, float32 in [-1, 1], one channel.
+
+    Attributes:
+        sample_rate_hz: samples a second.
+        length: samples, where fixed.
+        multiple_of: the length must be a multiple of this many samples.
+        maximum: the longest sound that the model was tried with, in samples.
+    """
+
+    modality: Literal["audio"] = "audio"
+    sample_rate_hz: int = Field(gt=0)
+    length: int | None = Field(default=None, gt=0)
+    multiple_of: int = Field(default=1, gt=0)
+    maximum: int = Field(gt=0)
+
+
+Geometry = Annotated[ImageGeometry | AudioGeometry, Field(discriminator="modality")]
+
+
+class ContinuousLevel(Part):
+    """A level of real-valued latents, `z [B, D]`."""
+
+    kind: Literal["continuous"] = "continuous"
+    dimensions: int = Field(gt=0)
+
+
+class DiscreteLevel(Part):
+    """A level of integer codes: `num_codebooks` grids of symbols below `num_embeddings`.
+
+    Attributes:
+        num_embeddings: K, symbols in a codebook.
+        embedding_dim: D, length of a code vector.
+        num_codebooks: Q, codes at each place.
+        downsampling: input samples (or pixels a side) that one place stands for.
+    """
+
+    kind: Literal["discrete"] = "discrete"
+    num_embeddings: int = Field(gt=1)
+    embedding_dim: int = Field(gt=0)
+    num_codebooks: int = Field(default=1, gt=0)
+    downsampling: int = Field(gt=0)
+
+
+Level = Annotated[ContinuousLevel | DiscreteLevel, Field(discriminator="kind")]
+
+
+class NoiseInput(Part):
+    """A graph input that the caller fills with noise (see `artifact.noise`).
+
+    Attributes:
+        graph: the graph's role.
+        tensor: the input's name.
+        distribution: what each element is drawn from.
+        stream: the noise stream of `artifact.noise` that it is taken from.
+    """
+
+    graph: str
+    tensor: str
+    distribution: Literal["standard_normal"]
+    stream: int
+
+
+class Parity(Part):
+    """How far the exported graphs were from the model that they were exported from.
+
+    Attributes:
+        examples: held-out examples compared.
+        tensor_error: largest |onnx - torch| / (1 + |torch|) over all tensors of `encode` and `decode`.
+        bound_error_nats_per_dim: largest difference of a bound, in nats per data dimension.
+    """
+
+    examples: int
+    tensor_error: float
+    bound_error_nats_per_dim: float
+
+
+class Data(Part):
+    """What the model was fitted on."""
+
+    name: str
+    source: str
+    licence: str
+
+
+class Manifest(Part):
+    """All that is known of an artifact.
+
+    Attributes:
+        schema_version: see `SCHEMA_VERSION`.
+        name: the model's name in the store.
+        family: the family that built it; for people, never branched on.
+        created: UTC, ISO 8601.
+        geometry: what goes in and comes out.
+        latent: the levels, top first.
+        graphs: by role: `encode`, `decode`, `log_weight`, ...
+        files: sha256 of every other file of the artifact, by name.
+        noise: the graph inputs that are noise.
+        capabilities: the endpoints that the model can answer.
+        bound: what kind of bound its likelihood is; None where it has none.
+        parity: as measured by the export.
+        metrics: figures on the test split, names with units.
+        metrics_note: how the metrics were measured, in a sentence.
+        data: what it was fitted on.
+        licence: of the weights.
+        git_commit: of the code that fitted it; None outside a checkout.
+        model_hash: see `model_hash`.
+    """
+
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    name: Name
+    family: str
+    created: str
+    geometry: Geometry
+    latent: tuple[Level, ...]
+    graphs: dict[str, Graph]
+    files: dict[FileName, Sha256]
+    noise: tuple[NoiseInput, ...]
+    capabilities: tuple[Capability, ...]
+    bound: Literal["exact", "elbo"] | None
+    parity: Parity
+    metrics: dict[str, float]
+    metrics_note: str
+    data: Data
+    licence: str
+    git_commit: str | None
+    model_hash: Sha256
+
+    @model_validator(mode="after")
+    def _hash_matches(self) -> Self:
+        expected = model_hash(self.graphs, self.files)
+        if self.model_hash != expected:
+            raise ValueError(f"model_hash is {self.model_hash}, its graphs and weights give {expected}")
+        return self
+
+    def checksums(self) -> dict[str, str]:
+        """Give the sha256 of every file that the artifact must hold, by file name."""
+        return dict(self.files) | {graph.file: graph.sha256 for graph in self.graphs.values()}
+
+
+WEIGHTS_FILE = "weights.data"
+
+
+def model_hash(graphs: dict[str, Graph], files: dict[str, str]) -> str:
+    """Name a model by its content: sha256 over its graphs, their signatures and their shared weights.
+
+    Two artifacts with this hash compute the same function; cards, pictures and metrics do not enter.
+
+    Args:
+        graphs: the graphs by role.
+        files: sha256 of the other files by name, of which only the weights count.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    content = {
+        "graphs": {role: graph.model_dump(mode="json") for role, graph in graphs.items()},
+        "weights": files.get(WEIGHTS_FILE),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and validate a manifest file.
+
+    Args:
+        path: the JSON file.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        SchemaError: it is not JSON, of a newer schema, or does not fit the schema.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        version = content["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SchemaError(f"{path}: not a manifest (a JSON object with a schema_version): {error!r}") from error
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise SchemaError(
+            f"{path}: schema version {version!r}, this latentd reads up to {SCHEMA_VERSION}; update latentd"
+        )
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise SchemaError(f"{path}: does not fit manifest schema {SCHEMA_VERSION}: {error}") from error

@@ -1,0 +1,1 @@
+"""Bits: containers, packing and entropy coding. numpy only."""

@@ -1,0 +1,1 @@
+"""The online half: HTTP in front, ONNX Runtime behind."""

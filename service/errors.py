@@ -1,0 +1,49 @@
+"""What can go wrong for a caller, without a word of HTTP.
+
+Each message says what was wrong, what was expected, and how to mend it.
+"""
+
+
+class ServiceError(Exception):
+    """Any fault that is told to the caller."""
+
+
+class MalformedError(ServiceError):
+    """The body is not what its type says it is."""
+
+
+class UnknownModelError(ServiceError):
+    """No such model or version is served."""
+
+
+class CapabilityError(ServiceError):
+    """The model cannot do what was asked of it."""
+
+
+class TooLargeError(ServiceError):
+    """The request is over one of the limits."""
+
+
+class ParameterError(ServiceError):
+    """An option or the geometry of an array does not fit the model."""
+
+
+class OverloadedError(ServiceError):
+    """The queue is full.
+
+    Args:
+        message: for the caller.
+        retry_after_s: after how many seconds to come again.
+    """
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnavailableError(ServiceError):
+    """The service is loading, draining, or its worker has died."""
+
+
+class DeadlineError(ServiceError):
+    """The answer was not ready within the deadline."""

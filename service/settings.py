@@ -1,0 +1,35 @@
+"""The service's settings: `LATENTD_*` in the environment, or the flags of `python -m service`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Device = Literal["auto", "cuda", "cpu"]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default."""
+
+    model_config = SettingsConfigDict(env_prefix="LATENTD_", extra="ignore", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
+    store: Path = Field(default=Path("pretrained"), description="folder of the artifacts")
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="models to serve, name or name@version, separated by commas; all latest if empty"
+    )
+    device: Device = Field(default="auto", description="auto takes CUDA where it works, cuda demands it")
+    threads: int = Field(default=0, ge=0, description="threads of one graph run; 0: as many as there are cores")
+    buckets: Annotated[tuple[int, ...], NoDecode] = Field(
+        default=(1, 2, 4, 8, 16, 32), description="batch sizes that graphs are run at, separated by commas"
+    )
+    max_body_bytes: int = Field(default=32 * 2**20, gt=0, description="largest request body")
+    max_pixels: int = Field(default=2**24, gt=0, description="most pixels of one image")
+    max_seconds: float = Field(default=600.0, gt=0, description="longest sound, in seconds")
+    max_rows: int = Field(default=1024, gt=0, description="most items of one request")
+    max_importance_samples: int = Field(default=5000, gt=0, description="most importance samples of one item")
+    max_queue_rows: int = Field(default=4096, gt=0, description="most rows waiting; beyond it requests get 429")
+    deadline_s: float = Field(default=60.0, gt=0, description="seconds after which a request is given up with 504")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much to log")

@@ -1,0 +1,1 @@
+"""Data, recipes, objectives, the fit loop, evaluation and export."""
