@@ -93,4 +93,5 @@ class BoundAccumulator:
 
 def bits_per_dim(log_p_nats: Float64[np.ndarray, " B"], dimensions: int) -> Float64[np.ndarray, " B"]:
     """Turn a bound in nats into bits per data dimension: -log2 p(x) / dimensions."""
-    return -log_p_nats / (np.log(2.0) * dimensions)
+    bits: NDArray[np.float64] = -log_p_nats / (np.log(2.0) * dimensions)
+    return bits
