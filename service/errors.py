@@ -47,3 +47,7 @@ class UnavailableError(ServiceError):
 
 class DeadlineError(ServiceError):
     """The answer was not ready within the deadline."""
+
+
+class DeviceError(ServiceError):
+    """The device that the settings demand is not there or does not work."""

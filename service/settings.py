@@ -1,9 +1,9 @@
 """The service's settings: `LATENTD_*` in the environment, or the flags of `python -m service`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -18,7 +18,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
     store: Path = Field(default=Path("pretrained"), description="folder of the artifacts")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="models to serve, name or name@version, separated by commas; all latest if empty"
+        default=(),
+        description="models to serve, name or name@version, separated by commas; the first that can answer is the "
+        "default of an endpoint; empty: the latest version of every model",
     )
     device: Device = Field(default="auto", description="auto takes CUDA where it works, cuda demands it")
     threads: int = Field(default=0, ge=0, description="threads of one graph run; 0: as many as there are cores")
@@ -33,3 +35,29 @@ class Settings(BaseSettings):
     max_queue_rows: int = Field(default=4096, gt=0, description="most rows waiting; beyond it requests get 429")
     deadline_s: float = Field(default=60.0, gt=0, description="seconds after which a request is given up with 504")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much to log")
+
+    @field_validator("models", "buckets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Split what the environment or a flag gives as one text."""
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("buckets")
+    @classmethod
+    def _order(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        """Sort the batch sizes and drop repeated ones."""
+        if not value or min(value) < 1:
+            raise ValueError(f"buckets are {value}, expected at least one batch size, each 1 or more, such as 1,4,16")
+        return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _queue_holds_a_request(self) -> Self:
+        """Refuse a queue that would turn the largest allowed request away for ever."""
+        if self.max_queue_rows < self.max_rows:
+            raise ValueError(
+                f"max_queue_rows is {self.max_queue_rows}, expected at least max_rows ({self.max_rows}): "
+                "raise it, or lower max_rows"
+            )
+        return self

@@ -1,0 +1,112 @@
+"""Family `vae`: the variational autoencoder of Kingma & Welling 2014, fully connected or convolutional."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.bottleneck import GaussianBottleneck
+from models.likelihoods import Bernoulli, DiscretizedGaussian, Likelihood, Variance
+from models.model import LatentVariableModel
+from models.networks import ImageShape, Network
+from models.networks.conv import conv
+from models.networks.mlp import mlp
+from models.posteriors import DiagonalGaussianPosterior
+from models.priors import StandardNormal
+
+
+class Config(BaseModel):
+    """A part of a recipe; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BernoulliConfig(Config):
+    """Pixels that are black or white."""
+
+    kind: Literal["bernoulli"] = "bernoulli"
+
+    def build(self) -> Likelihood:
+        """Make the likelihood."""
+        return Bernoulli()
+
+
+class GaussianConfig(Config):
+    """uint8 pixels under a normal integrated over each value's bin; `scale` in grey levels."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    variance: Variance = "shared"
+    scale: float = Field(default=16.0, ge=0.2, le=255.0)
+
+    def build(self) -> Likelihood:
+        """Make the likelihood."""
+        return DiscretizedGaussian(self.variance, self.scale)
+
+
+class MLPConfig(Config):
+    """Dense layers of tanh units; `hidden` from the image inwards."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[int, ...] = Field(default=(200, 200), min_length=1)
+
+    def build(self, data: ImageShape, outputs_per_channel: int, latent: int, posterior_outputs: int) -> Network:
+        """Make encoder and decoder."""
+        return mlp(data, outputs_per_channel, hidden=self.hidden, latent=latent, posterior_outputs=posterior_outputs)
+
+
+class ConvConfig(Config):
+    """Residual stages; see `models.networks.conv.conv`."""
+
+    kind: Literal["conv"] = "conv"
+    encoder_channels: tuple[int, ...] = Field(default=(32, 64), min_length=1)
+    decoder_channels: tuple[int, ...] = Field(default=(64, 32), min_length=1)
+    encoder_blocks: int = Field(default=2, ge=0)
+    decoder_blocks: int = Field(default=1, ge=0)
+    hidden: int = Field(default=256, gt=0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    def build(self, data: ImageShape, outputs_per_channel: int, latent: int, posterior_outputs: int) -> Network:
+        """Make encoder and decoder."""
+        return conv(
+            data,
+            outputs_per_channel,
+            encoder_channels=self.encoder_channels,
+            decoder_channels=self.decoder_channels,
+            encoder_blocks=self.encoder_blocks,
+            decoder_blocks=self.decoder_blocks,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            latent=latent,
+            posterior_outputs=posterior_outputs,
+        )
+
+
+class VAEConfig(Config):
+    """The `[model]` table of a recipe for a VAE; `latent` is D of z."""
+
+    family: Literal["vae"] = "vae"
+    latent: int = Field(default=32, gt=0)
+    network: Annotated[MLPConfig | ConvConfig, Field(discriminator="kind")] = ConvConfig()
+    likelihood: Annotated[BernoulliConfig | GaussianConfig, Field(discriminator="kind")] = BernoulliConfig()
+
+    def build(self, data: ImageShape) -> LatentVariableModel:
+        """Compose the model: Gaussian posterior with diagonal covariance, standard normal prior.
+
+        Args:
+            data: shape of an image.
+
+        Returns:
+            The model, freshly initialised from torch's global generator.
+
+        Raises:
+            ValueError: the network does not fit the image.
+        """
+        likelihood = self.likelihood.build()
+        posterior = DiagonalGaussianPosterior(self.latent)
+        network = self.network.build(
+            data,
+            likelihood.outputs_per_channel,
+            latent=self.latent,
+            posterior_outputs=posterior.outputs_per_dimension * self.latent,
+        )
+        bottleneck = GaussianBottleneck(posterior, StandardNormal())
+        return LatentVariableModel(network.encoder, bottleneck, network.decoder, likelihood)

@@ -1,0 +1,164 @@
+"""The typed options of each endpoint, read from the query and from the members of a JSON body."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from artifact.noise import MAX_SEED, draw_seed
+from service.errors import ParameterError
+
+FitName = Literal["pad", "crop", "resize", "error"]
+BoundName = Literal["exact", "iwae", "elbo"]
+TIGHTEST_FIRST: tuple[BoundName, ...] = ("exact", "iwae", "elbo")
+
+
+def _split(value: object) -> object:
+    """Read a comma list of the query, or a list of a JSON body, as a tuple."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return tuple(value) if isinstance(value, list) else value
+
+
+BoundNames = Annotated[tuple[BoundName, ...], BeforeValidator(_split), Field(min_length=1, max_length=3)]
+
+
+class Options(BaseModel):
+    """What every endpoint takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    model: str | None = Field(
+        default=None,
+        max_length=80,
+        description="`name` or `name@version` of the model; left out, the default for the endpoint serves",
+    )
+
+
+class NoOptions(BaseModel):
+    """What a plain look-up takes: nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoiseOptions(Options):
+    """Which noise to use: item i of a request takes that of (seed, first_index + i)."""
+
+    seed: int = Field(
+        default_factory=draw_seed, ge=0, le=MAX_SEED, description="left out, one is drawn; the answer tells which"
+    )
+    first_index: int = Field(
+        default=0, ge=0, le=2**62, description="index of the first item; reproduces row i alone with first_index=i"
+    )
+
+
+class MediaOptions(Options):
+    """How the given images are brought to the model's geometry."""
+
+    fit: FitName | None = Field(
+        default=None,
+        description="what to do with a geometry that the model does not take; "
+        "left out: `error` for a model of fixed size, `pad` for a fully convolutional one",
+    )
+    binarize: Literal["threshold"] | None = Field(
+        default=None, description="turn grey values into 0 and 255, for a model that takes these alone"
+    )
+
+
+class EncodeOptions(MediaOptions):
+    """What `/encode` takes."""
+
+
+class DecodeOptions(Options):
+    """What `/decode` takes."""
+
+
+class ReconstructOptions(MediaOptions):
+    """What `/reconstruct` takes."""
+
+
+class SampleOptions(NoiseOptions):
+    """What `/sample` takes."""
+
+    n: int = Field(default=1, ge=1, description="how many to draw")
+    temperature: float = Field(
+        default=1.0, ge=0.0, le=10.0, description="factor on the prior's standard deviation; 0 gives its mode"
+    )
+
+
+class LikelihoodOptions(MediaOptions, NoiseOptions):
+    """What `/likelihood` takes."""
+
+    samples: int = Field(default=64, ge=1, description="S, importance samples of an item")
+    bounds: BoundNames | None = Field(
+        default=None,
+        description="comma list of `elbo`, `iwae`, `exact`; left out, all that the model has",
+    )
+
+
+O = TypeVar("O", bound=BaseModel)  # noqa: E741 - options
+
+
+def read_options(kind: type[O], query: Iterable[tuple[str, str]], members: Mapping[str, object]) -> O:
+    """Merge the options of the query with those of a JSON body.
+
+    Args:
+        kind: the endpoint's options.
+        query: pairs of the query string.
+        members: members of a JSON body other than its items.
+
+    Returns:
+        The options; an option that neither names has its default.
+
+    Raises:
+        ParameterError: an option is unknown, out of range, given twice, or differs between query and body.
+    """
+    asked = _validate(kind, _once(query), "the query", strict=False)
+    given = _validate(kind, members, "the JSON body", strict=True)
+    for name in sorted(asked.model_fields_set & given.model_fields_set):
+        in_query, in_body = getattr(asked, name), getattr(given, name)
+        if in_query != in_body:
+            raise ParameterError(f"{name} is {in_query!r} in the query and {in_body!r} in the JSON body; give one")
+    return given.model_copy(update={name: getattr(asked, name) for name in asked.model_fields_set})
+
+
+def unknown(name: str, known: Iterable[str], place: str) -> ParameterError:
+    """Name what an unknown name was probably meant to be.
+
+    Args:
+        name: as the caller wrote it.
+        known: the names that there are.
+        place: where it stands, for the message.
+    """
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.5)
+    guess = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return ParameterError(f"{place} has an unknown name {name[:80]!r}; {guess}known: {', '.join(names) or 'none'}")
+
+
+def _once(query: Iterable[tuple[str, str]]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in query:
+        if name in values:
+            raise ParameterError(f"the query gives {name[:80]!r} twice; give it once")
+        values[name] = value
+    return values
+
+
+def _validate(kind: type[O], values: Mapping[str, object], place: str, *, strict: bool) -> O:
+    for name in values:
+        if name not in kind.model_fields:
+            raise unknown(name, kind.model_fields, place)
+    try:
+        return kind.model_validate(dict(values), strict=strict)
+    except ValidationError as error:
+        faults = "; ".join(_describe(fault) for fault in error.errors(include_url=False))
+        raise ParameterError(f"{place}: {faults}") from error
+
+
+def _describe(fault: ErrorDetails) -> str:
+    found = repr(fault["input"])
+    shown = found if len(found) <= 60 else f"{found[:57]}..."
+    return f"{'.'.join(map(str, fault['loc']))} is {shown}: {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -1,0 +1,149 @@
+"""Recipes: everything that decides a training run, as TOML validated by pydantic."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.families import FamilyConfig
+from training.data import DataConfig
+from training.errors import RecipeError
+from training.objectives import SGVBConfig
+
+
+class Section(BaseModel):
+    """A table of a recipe; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FitConfig(Section):
+    """The `[fit]` table: how the objective is minimised.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: examples a step.
+        learning_rate: the peak, reached after the warmup.
+        warmup_steps: steps of linear rise from 0.
+        final_learning_rate: where the cosine ends.
+        weight_decay: AdamW's, decoupled.
+        gradient_clip: largest norm of the gradient of the mean loss in nats.
+        ema_decay: of the averaged weights, which are the ones kept.
+        precision: bf16-mixed computes networks in bfloat16 and everything of a bound in float32 and float64.
+        device: where; auto takes CUDA where there is one.
+        threads: of the CPU; 0 leaves torch's choice.
+        validate_every: steps between two looks at the validation bound.
+        patience: looks without a better bound after which the fit stops early.
+        checkpoint_every: steps between two checkpoints; those of validation steps come besides.
+        seed: of the initial weights, the order of examples and all noise.
+    """
+
+    steps: int = Field(default=20_000, gt=0)
+    batch_size: int = Field(default=128, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(default=500, ge=0)
+    final_learning_rate: float = Field(default=1e-5, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    gradient_clip: float = Field(default=50.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=0, ge=0)
+    validate_every: int = Field(default=1_000, gt=0)
+    patience: int = Field(default=20, gt=0)
+    checkpoint_every: int = Field(default=500, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class CardConfig(Section):
+    """The `[card]` table: what the model card says that no program can know."""
+
+    description: str = ""
+    licence: str = "unspecified"
+
+
+class Recipe(Section):
+    """A whole recipe; `name` is the model's name in the store."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    data: DataConfig
+    model: FamilyConfig
+    objective: SGVBConfig = SGVBConfig()
+    fit: FitConfig = FitConfig()
+    card: CardConfig = CardConfig()
+
+
+def read_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
+    """Read a recipe file and lay overrides over it.
+
+    Args:
+        path: the TOML file.
+        overrides: dotted keys (`fit.steps`) with values written as in TOML; bare words count as strings.
+
+    Returns:
+        The validated recipe.
+
+    Raises:
+        RecipeError: the file cannot be read, is not TOML, or does not fit; unknown keys name their nearest match.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    for key, value in (overrides or {}).items():
+        _set(table, key, _toml_value(value))
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_explain(error, table)}") from error
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """Write a recipe as TOML, defaults included; reading it gives the same recipe."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def _toml_value(text: str) -> Any:
+    """Read a command-line value as TOML would, or as a plain string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _set(table: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a dotted key, making tables on the way."""
+    *tables, last = dotted.split(".")
+    for name in tables:
+        inner = table.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--{dotted}: {name} is a value, not a table")
+        table = inner
+    table[last] = value
+
+
+def _explain(error: ValidationError, table: dict[str, Any]) -> str:
+    """Turn pydantic's findings into one line each, with the nearest valid key for an unknown one."""
+    lines = []
+    for finding in error.errors(include_url=False):
+        location = [str(part) for part in finding["loc"]]
+        name = ".".join(location)
+        if finding["type"] == "extra_forbidden":
+            nearest = difflib.get_close_matches(location[-1], _known_keys(Recipe), n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            lines.append(f"unknown key {name!r}{hint}")
+        else:
+            lines.append(f"{name}: {finding['msg']} (found {finding.get('input')!r})")
+    return "; ".join(lines)
+
+
+def _known_keys(model: type[BaseModel]) -> list[str]:
+    """List the keys of a section and of all sections inside it."""
+    definitions = model.model_json_schema()
+    tables = [definitions, *definitions.get("$defs", {}).values()]
+    return sorted({key for table in tables for key in table.get("properties", {})})
