@@ -100,7 +100,7 @@ def read_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {_explain(error, table)}") from error
+        raise RecipeError(f"{path}: {_explain(error)}") from error
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -127,7 +127,7 @@ def _set(table: dict[str, Any], dotted: str, value: Any) -> None:
     table[last] = value
 
 
-def _explain(error: ValidationError, table: dict[str, Any]) -> str:
+def _explain(error: ValidationError) -> str:
     """Turn pydantic's findings into one line each, with the nearest valid key for an unknown one."""
     lines = []
     for finding in error.errors(include_url=False):

@@ -1,0 +1,136 @@
+"""Picture files before they are decoded: their size, and the parts of them that make the picture.
+
+A decoder is handed what it needs and nothing else. Comments, colour profiles and previews never reach it, so that
+none of them can exhaust memory, raise a warning or turn a good picture into an error.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from media.errors import MalformedMediaError, MediaTooLargeError, UnsupportedMediaError
+
+Format = Literal["PNG", "JPEG", "WebP"]
+
+MAX_JPEG_SCANS = 100
+"""Encoders write about ten. Thousands fit into a small file, and each costs a pass over the whole picture."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+_EXIF_PREFIX = b"Exif\0\0"
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Application segments 0 (JFIF) and 14 (Adobe) tell the colour space; the others, and comments (0xFE), do not.
+_JPEG_DROPPED = frozenset(range(0xE1, 0xF0)) - {0xEE} | {0xFE}
+_JPEG_END = 0xD9
+_JPEG_SCAN = 0xDA
+
+
+@dataclass(frozen=True)
+class Container:
+    """A picture file, opened but not decoded.
+
+    Attributes:
+        format: which of the three it is.
+        width: pixels, as the header says.
+        height: likewise.
+        bit_depth: bits of one sample.
+        frames: pictures in it, where the file tells without being decoded; more than 1 is an animation.
+        exif: its Exif block, or nothing.
+        essence: the file again, cut down to what a decoder needs.
+    """
+
+    format: Format
+    width: int
+    height: int
+    bit_depth: int
+    frames: int
+    exif: bytes
+    essence: bytes
+
+
+def open_container(data: bytes) -> Container:
+    """Recognise a picture file and walk through its parts.
+
+    Args:
+        data: the whole file.
+
+    Returns:
+        What the file says of itself.
+
+    Raises:
+        UnsupportedMediaError: it is none of the formats taken.
+        MalformedMediaError: it is damaged or truncated.
+        MediaTooLargeError: it is a JPEG of too many scans.
+    """
+    if data.startswith(_PNG_SIGNATURE):
+        container = _open_png(data)
+    elif data.startswith(_JPEG_SIGNATURE):
+        container = _open_jpeg(data)
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        container = _open_webp(data)
+    else:
+        start = data[:8].hex(" ") or "nothing at all"
+        raise UnsupportedMediaError(f"the file begins with {start}, expected a PNG, JPEG or WebP picture: convert it")
+    if container.width == 0 or container.height == 0:
+        raise MalformedMediaError(
+            f"the {container.format} header says {container.width}x{container.height} pixels, "
+            "expected at least one: the file is damaged, save the picture again"
+        )
+    return container
+
+
+def _open_png(data: bytes) -> Container:
+    """Walk through the chunks of a PNG (ISO/IEC 15948); checksums of those that are kept are verified."""
+    header, exif, frames, kept = b"", b"", 1, [_PNG_SIGNATURE]
+    for kind, start, end in _png_chunks(data):
+        if not header and kind != b"IHDR":
+            raise MalformedMediaError(f"the PNG file begins with a chunk {kind!r}, expected IHDR: save it again")
+        if kind == b"acTL":
+            frames = max(frames, int.from_bytes(data[start : start + 4]))
+        elif kind == b"eXIf":
+            exif = exif or data[start:end]
+        elif kind in (b"PLTE", b"tRNS", b"IDAT", b"IEND") or not header:
+            if zlib.crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4]):
+                raise MalformedMediaError(f"a PNG chunk {kind!r} fails its checksum: the file is damaged, send it anew")
+            kept.append(data[start - 8 : end + 4])
+            header = header or data[start:end]
+    if len(header) != 13:
+        raise MalformedMediaError(f"the PNG header has {len(header)} bytes, expected 13: save the picture again")
+    width, height, bit_depth = struct.unpack_from(">IIB", header)
+    return Container("PNG", width, height, bit_depth, frames, exif, b"".join(kept))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Give each chunk's kind and where its content begins and ends, up to and with the one that closes the file."""
+    position, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
+        start, end = position + 8, position + 8 + length
+        if end + 4 > len(data):
+            raise _truncated("PNG", len(data))
+        yield kind, start, end
+        position = end + 4
+
+
+def _open_jpeg(data: bytes) -> Container:
+    """Walk through the segments of a JPEG (ITU-T T.81, annex B) up to the end of its first picture."""
+    width = height = bit_depth = scans = 0
+    exif, kept = b"", [data[:2]]
+    for marker, start, end in _jpeg_segments(data):
+        if marker in _JPEG_FRAMES and not kept_frame(width, height):
+            if end - start < 9:
+                raise MalformedMediaError("the JPEG header is too short: the file is damaged, save the picture again")
+            bit_depth, height, width = struct.unpack_from(">BHH", data, start + 4)
+        if marker == _JPEG_SCAN:
+            scans += 1
+            if scans > MAX_JPEG_SCANS:
+                raise MediaTooLargeError(f"the JPEG has more than {MAX_JPEG_SCANS} scans: save it as a baseline JPEG")
+        if marker == 0xE1 and data.startswith(_EXIF_PREFIX, start + 4):
+            exif = exif or data[start + 4 : end]
+        if marker not in _JPEG_DROPPED:
+            kept.append(data[start:end])
+    return Container("JPEG", width, height, bit_depth, 1, exif, b"".join(kept))

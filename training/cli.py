@@ -1,0 +1,117 @@
+"""The command line: `python -m training fit|evaluate|export`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from artifact.errors import ArtifactError
+from artifact.store import Store
+from training.data import load
+from training.errors import RecipeError, TrainingError
+from training.evaluate import evaluate_run, table
+from training.export import export
+from training.fit import fit
+from training.recipe import read_recipe
+from training.run import Run
+
+_OVERRIDES = "Any key of the recipe can be set as --table.key VALUE, such as --data.root PATH or --fit.steps 100."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: the words after the program's name; None for those of this process.
+
+    Returns:
+        The exit status: 0, or 1 after an error that was told in one line.
+    """
+    options, rest = _parser().parse_known_args(arguments)
+    try:
+        return _COMMANDS[options.command](options, _overrides(rest))
+    except (TrainingError, ArtifactError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Declare the three commands."""
+    parser = argparse.ArgumentParser(prog="python -m training", description="Fit, evaluate and export models.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("fit", help="fit a recipe", epilog=_OVERRIDES)
+    one.add_argument("recipe", type=Path, help="recipe (.toml), or the folder of a run to resume")
+    one.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
+    one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    two = commands.add_parser("evaluate", help="measure a run on a split and store the figures", epilog=_OVERRIDES)
+    two.add_argument("run", type=Path, help="folder of the run")
+    two.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    two.add_argument("--samples", type=int, default=100, help="importance samples of the IWAE bound (default: 100)")
+    two.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    two.add_argument("--limit", type=int, help="only the first so many examples")
+    three = commands.add_parser("export", help="write a run's graphs and publish them", epilog=_OVERRIDES)
+    three.add_argument("run", type=Path, help="folder of the run")
+    three.add_argument("--store", type=Path, default=Path("pretrained"), help="where to publish (default: pretrained)")
+    return parser
+
+
+def _overrides(words: Sequence[str]) -> dict[str, str]:
+    """Read `--table.key VALUE` or `--table.key=VALUE` pairs."""
+    found: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or "." not in key:
+            raise RecipeError(f"unknown argument {word!r}; recipe keys are given as --table.key VALUE")
+        if not equals:
+            if not rest:
+                raise RecipeError(f"{word} needs a value")
+            value = rest.pop(0)
+        found[key] = value
+    return found
+
+
+def _fit(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Fit from the start, or go on with the recipe that the run was started with."""
+    given: Path = options.recipe
+    if given.is_dir():
+        run, options.resume = Run(given), True
+        recipe = run.recipe(overrides)
+    else:
+        recipe = read_recipe(given, overrides)
+        run = Run(options.output or Path("runs") / recipe.name)
+        if options.resume and run.recipe_file.exists():
+            recipe = run.recipe(overrides)
+        elif options.resume:
+            options.resume = False
+    progress = fit(run, recipe, resume=options.resume)
+    print(
+        f"{run.path}: {progress.step} steps, {progress.skipped} skipped, best validation ELBO "
+        f"{progress.best_elbo_nats:.3f} nats at step {progress.best_step}"
+    )
+    return 0
+
+
+def _evaluate(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Measure a run and print the figures."""
+    if options.samples < 1 or (options.limit is not None and options.limit < 1):
+        raise RecipeError("--samples and --limit are at least 1")
+    run = Run(options.run)
+    splits = load(run.recipe(overrides).data)
+    result = evaluate_run(
+        run, splits, split=options.split, samples=options.samples, seed=options.seed, limit=options.limit
+    )
+    print(table(result.metrics))
+    return 0
+
+
+def _export(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Publish a run."""
+    run = Run(options.run)
+    artifact = export(run, load(run.recipe(overrides).data), Store(options.store))
+    print(f"published {artifact.reference} in {artifact.path}")
+    return 0
+
+
+_COMMANDS = {"fit": _fit, "evaluate": _evaluate, "export": _export}

@@ -1,0 +1,198 @@
+"""Evaluation: bounds with their standard errors, distortion and latent statistics of a run, over a whole split."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, UInt8
+from media.distortion import mse, psnr_db
+from tqdm import tqdm
+
+from artifact.bounds import BoundAccumulator, BoundEstimate, bits_per_dim
+from artifact.noise import POSTERIOR_STREAM, batch_normal
+from models.model import LatentVariableModel
+from training.data import Splits
+from training.run import Run, write_text
+
+Split = Literal["train", "validation", "test"]
+
+_ACTIVE_VARIANCE = 0.01
+_ENCODE_BATCH = 500
+_DECODER_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, as means over a split.
+
+    Attributes:
+        metrics: figures by name, names with units.
+        bounds: the bounds of every example.
+    """
+
+    metrics: dict[str, float]
+    bounds: BoundEstimate
+
+
+def bounds(
+    model: LatentVariableModel,
+    images: UInt8[np.ndarray, "N H W C"],
+    *,
+    samples: int,
+    seed: int,
+    progress: bool = False,
+) -> BoundEstimate:
+    """Bound log p(x) of every image, with the noise that the service would use for the same seed and indices.
+
+    Args:
+        model: in evaluation mode.
+        images: item i has index i.
+        samples: S.
+        seed: of the noise.
+        progress: show a bar with the bound so far.
+
+    Returns:
+        The bounds, `[N]`.
+    """
+    slice_samples = min(samples, _DECODER_ROWS)
+    batch = max(1, _DECODER_ROWS // slice_samples)
+    parts: list[BoundEstimate] = []
+    bar = tqdm(total=len(images) * samples, unit="sample", unit_scale=True, desc="bounds", disable=not progress)
+    with bar, ThreadPoolExecutor(1) as drawer:
+        for first in range(0, len(images), batch):
+            x = torch.from_numpy(images[first : first + batch])
+            accumulator = BoundAccumulator(len(x))
+            posterior = model.encode(x)
+            for noise in _noise(drawer, seed, first, len(x), samples, slice_samples, model.bottleneck.dimensions):
+                weights = model.log_weight(x, posterior, torch.from_numpy(noise))
+                accumulator.add(*(term.numpy() for term in weights))
+                bar.update(noise.shape[0] * noise.shape[1])
+            parts.append(accumulator.result())
+            done = np.concatenate([part.iwae_nats for part in parts])
+            bar.set_postfix_str(f"iwae {done.mean():.3f} nats", refresh=False)
+    names = BoundEstimate.__dataclass_fields__
+    return BoundEstimate(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _noise(
+    drawer: ThreadPoolExecutor, seed: int, first_index: int, batch: int, samples: int, width: int, dimensions: int
+) -> Iterator[Float32[np.ndarray, "B S D"]]:
+    """Give a batch's noise slice by slice, drawing the next while the last is used."""
+
+    def draw(first_sample: int) -> Float32[np.ndarray, "B S D"]:
+        shape = (min(width, samples - first_sample), dimensions)
+        return batch_normal(seed, first_index, batch, shape, stream=POSTERIOR_STREAM, first_sample=first_sample)
+
+    pending = drawer.submit(draw, 0)
+    for first_sample in range(0, samples, width):
+        noise = pending.result()
+        if first_sample + width < samples:
+            pending = drawer.submit(draw, first_sample + width)
+        yield noise
+
+
+def active_units(means: Float64[np.ndarray, "N D"]) -> int:
+    """Count latent dimensions whose posterior mean depends on x: Cov_x E_q[z] > 0.01 (Burda et al. 2016, section 5.2).
+
+    Args:
+        means: posterior means of N examples.
+
+    Returns:
+        0 .. D.
+    """
+    return int((means.var(axis=0) > _ACTIVE_VARIANCE).sum())
+
+
+@torch.inference_mode()
+def evaluate(
+    model: LatentVariableModel,
+    images: UInt8[np.ndarray, "N H W C"],
+    *,
+    samples: int,
+    seed: int,
+    progress: bool = False,
+) -> Evaluation:
+    """Measure a model on a split.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        images: the split.
+        samples: S of the IWAE bound.
+        seed: of the noise.
+        progress: show a bar.
+
+    Returns:
+        The figures and the bounds behind them.
+    """
+    means, rates, errors, ratios = [], [], [], []
+    for first in range(0, len(images), _ENCODE_BATCH):
+        x = images[first : first + _ENCODE_BATCH]
+        posterior = model.encode(torch.from_numpy(x))
+        kl = model.bottleneck.prior.kl(model.bottleneck.posterior.distribution(posterior))
+        if kl is not None:
+            rates.append(kl.double().sum(1).numpy())
+        reconstruction = model.mean(posterior["mean"]).round().clamp(0, 255).to(torch.uint8).numpy()
+        means.append(posterior["mean"].double().numpy())
+        errors.append(mse(x, reconstruction))
+        ratios.append(psnr_db(x, reconstruction, peak=255))
+    estimate = bounds(model, images, samples=samples, seed=seed, progress=progress)
+    count, dimensions = len(images), int(np.prod(images.shape[1:]))
+    psnr = np.concatenate(ratios)
+    metrics = {
+        "examples": float(count),
+        "importance_samples": float(samples),
+        "elbo_nats": float(estimate.elbo_nats.mean()),
+        "elbo_standard_error_nats": _standard_error(estimate.elbo_nats),
+        "reconstruction_nats": float(estimate.reconstruction_nats.mean()),
+        "kl_nats": float(estimate.kl_nats.mean()),
+        "iwae_nats": float(estimate.iwae_nats.mean()),
+        "iwae_standard_error_nats": _standard_error(estimate.iwae_nats),
+        "iwae_noise_standard_error_nats": float(
+            np.sqrt(np.nan_to_num(estimate.iwae_standard_error_nats**2).sum()) / count
+        ),
+        "effective_sample_size": float(estimate.effective_sample_size.mean()),
+        "bits_per_dim": float(bits_per_dim(estimate.iwae_nats, dimensions).mean()),
+        "mse": float(np.concatenate(errors).mean()),
+        "psnr_db": float(psnr[np.isfinite(psnr)].mean()) if np.isfinite(psnr).any() else 0.0,
+        "active_units": float(active_units(np.concatenate(means))),
+    }
+    if rates:
+        metrics["kl_closed_form_nats"] = float(np.concatenate(rates).mean())
+    return Evaluation(metrics, estimate)
+
+
+def _standard_error(values: Float64[np.ndarray, " N"]) -> float:
+    """Give the standard error of a mean over examples."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def evaluate_run(run: Run, splits: Splits, *, split: Split, samples: int, seed: int, limit: int | None) -> Evaluation:
+    """Evaluate a run's best weights and store the figures in its folder.
+
+    Args:
+        run: the run.
+        splits: its data.
+        split: which to measure.
+        samples: S.
+        seed: of the noise.
+        limit: measure the first so many examples; None for all.
+
+    Returns:
+        What was measured.
+    """
+    images = getattr(splits, split)[:limit]
+    model = run.model(run.recipe(), images.shape[1:])
+    result = evaluate(model, images, samples=samples, seed=seed, progress=True)
+    stored = {"split": split, "seed": seed, "metrics": result.metrics}
+    write_text(run.metrics_file, json.dumps(stored, indent=2) + "\n")
+    return result
+
+
+def table(metrics: dict[str, float]) -> str:
+    """Set figures as two aligned columns."""
+    width = max(map(len, metrics))
+    return "\n".join(f"{name:<{width}}  {value:>12.4f}" for name, value in metrics.items())
