@@ -118,19 +118,75 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _open_jpeg(data: bytes) -> Container:
     """Walk through the segments of a JPEG (ITU-T T.81, annex B) up to the end of its first picture."""
-    width = height = bit_depth = scans = 0
-    exif, kept = b"", [data[:2]]
+    header, exif, scans, kept = b"", b"", 0, [data[:2]]
     for marker, start, end in _jpeg_segments(data):
-        if marker in _JPEG_FRAMES and not kept_frame(width, height):
-            if end - start < 9:
-                raise MalformedMediaError("the JPEG header is too short: the file is damaged, save the picture again")
-            bit_depth, height, width = struct.unpack_from(">BHH", data, start + 4)
+        content = data[start + 4 : end]
+        if marker in _JPEG_FRAMES:
+            if header or len(content) < 6:
+                raise MalformedMediaError("the JPEG header is doubled or too short: save the picture again")
+            header = content
         if marker == _JPEG_SCAN:
             scans += 1
-            if scans > MAX_JPEG_SCANS:
-                raise MediaTooLargeError(f"the JPEG has more than {MAX_JPEG_SCANS} scans: save it as a baseline JPEG")
-        if marker == 0xE1 and data.startswith(_EXIF_PREFIX, start + 4):
-            exif = exif or data[start + 4 : end]
+        if scans > MAX_JPEG_SCANS:
+            raise MediaTooLargeError(f"the JPEG has more than {MAX_JPEG_SCANS} scans: save it as a baseline JPEG")
+        if marker == 0xE1 and content.startswith(_EXIF_PREFIX):
+            exif = exif or content
         if marker not in _JPEG_DROPPED:
             kept.append(data[start:end])
+    if not header:
+        raise MalformedMediaError("the JPEG has no frame header: the file is damaged, save the picture again")
+    bit_depth, height, width = struct.unpack_from(">BHH", header)
     return Container("JPEG", width, height, bit_depth, 1, exif, b"".join(kept))
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Give each segment's marker and where it begins and ends; a scan ends with its last coded byte."""
+    position, marker = 2, 0
+    while marker != _JPEG_END:
+        found = _JPEG_MARKER.search(data, position)
+        if found is None:
+            raise _truncated("JPEG", len(data))
+        marker, start = found[1][0], found.start()
+        position = start + 2
+        if marker != _JPEG_END:
+            position += max(2, int.from_bytes(data[position : position + 2]))
+        if marker == _JPEG_SCAN:
+            after = _JPEG_MARKER.search(data, position)
+            position = after.start() if after else len(data)
+        if position > len(data):
+            raise _truncated("JPEG", len(data))
+        yield marker, start, position
+
+
+def _open_webp(data: bytes) -> Container:
+    """Read the first chunk of a WebP (RFC 9649), which tells the size; its decoder knows the rest."""
+    (length,) = struct.unpack_from("<I", data, 4)
+    if length + 8 > len(data) or len(data) < 30:
+        raise _truncated("WebP", len(data))
+    kind, content = data[12:16], data[20:30]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(content[at : at + 3], "little") + 1 for at in (4, 7))
+    elif kind == b"VP8L":
+        bits = int.from_bytes(content[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", content, 6))
+    else:
+        raise MalformedMediaError(f"the WebP file begins with a chunk {kind!r}, expected a picture: save it again")
+    exif = _webp_exif(data) if kind == b"VP8X" else b""
+    return Container("WebP", width, height, 8, 1, exif, data)
+
+
+def _webp_exif(data: bytes) -> bytes:
+    """Find the Exif chunk of an extended WebP."""
+    position = 12
+    while position + 8 <= len(data):
+        kind, (length,) = data[position : position + 4], struct.unpack_from("<I", data, position + 4)
+        if kind == b"EXIF":
+            return data[position + 8 : position + 8 + length]
+        position += 8 + length + length % 2
+    return b""
+
+
+def _truncated(name: Format, length: int) -> MalformedMediaError:
+    return MalformedMediaError(f"the {name} file breaks off after {length} bytes: it is truncated, send it whole")

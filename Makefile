@@ -1,0 +1,63 @@
+# Everything starts here: `make serve` and `make test` need Python >= 3.11 and make, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest
+# Tests over whole data sets run where LATENTD_DATA names their folder.
+DATA_MARK := $(if $(LATENTD_DATA),,and not data)
+COVERAGE := --cov --cov-report=term --cov-fail-under=90
+
+.PHONY: serve test test-all check format bench train clean
+
+serve: $(VENV)/service.installed
+	@exec $(BIN)/python -m service
+
+test: $(VENV)/dev.installed
+	$(PYTEST) -m "not slow $(DATA_MARK)" $(COVERAGE)
+
+test-all: $(VENV)/dev.installed
+	$(PYTEST) $(if $(LATENTD_DATA),,-m "not data") $(COVERAGE)
+
+check: $(VENV)/dev.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+format: $(VENV)/dev.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev.installed
+	@for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done
+
+# make train RECIPE=training/recipes/digits-vae.toml ARGS="--data.root PATH"
+train: $(VENV)/training.installed
+	@test -n "$(RECIPE)" || { echo "which recipe? make train RECIPE=training/recipes/digits-vae.toml"; exit 2; }
+	$(BIN)/python -m training fit $(RECIPE) $(ARGS)
+
+# Larger groups contain the smaller ones, so installing one marks those too.
+$(VENV)/service.installed: pyproject.toml constraints.txt | $(VENV)/pip.installed
+	$(PIP_INSTALL) --group service
+	@touch $@
+
+$(VENV)/training.installed: pyproject.toml constraints.txt | $(VENV)/pip.installed
+	$(PIP_INSTALL) --group training
+	@touch $@ $(VENV)/service.installed
+
+$(VENV)/dev.installed: pyproject.toml constraints.txt | $(VENV)/pip.installed
+	$(PIP_INSTALL) --group dev
+	@touch $@ $(VENV)/training.installed $(VENV)/service.installed
+
+# Dependency groups need pip 25.1 or newer.
+$(VENV)/pip.installed:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "latentd needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -1,0 +1,165 @@
+"""Sounds: files to arrays and back."""
+
+import io
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import soundfile
+import soxr
+from jaxtyping import Float32
+
+from media.errors import (
+    MalformedMediaError,
+    MediaGeometryError,
+    MediaTooLargeError,
+    UnsupportedMediaError,
+)
+
+MAX_CHANNELS = 8
+MIN_SAMPLE_RATE_HZ = 1_000
+MAX_SAMPLE_RATE_HZ = 384_000
+
+_FULL_SCALE = 32768
+_BLOCK_FRAMES = 1 << 18
+_SUBTYPES = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
+_LENGTH_UNKNOWN = 2**63 - 1
+_STREAMED_BYTES = 0xFFFFFFFF
+
+
+def read_audio(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> Float32[np.ndarray, " T"]:
+    """Decode a WAV or FLAC file.
+
+    Channels are averaged and the result is resampled where the file's rate is another one. A sound that exceeds full
+    scale, as floating-point files may, is clipped.
+
+    Args:
+        data: the whole file.
+        sample_rate_hz: samples a second that are wanted.
+        max_seconds: the longest duration that the header may announce; checked before anything is decoded.
+
+    Returns:
+        One channel, in [-1, 1].
+
+    Raises:
+        MalformedMediaError: the file is damaged or truncated, or holds values that are not numbers.
+        UnsupportedMediaError: the format, or this variant of it, is not read.
+        MediaTooLargeError: it lasts longer than `max_seconds`.
+        MediaGeometryError: it is empty, or its channels or sample rate are out of range.
+    """
+    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
+        _check_wav_is_whole(data)
+    elif not data.startswith(b"fLaC"):
+        start = data[:8].hex(" ") or "nothing at all"
+        raise UnsupportedMediaError(f"the file begins with {start}, expected a WAV or FLAC sound: convert it")
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            _check_header(file, max_seconds)
+            samples = _read_mono(file, sample_rate_hz)
+    except soundfile.SoundFileError as error:
+        reason = str(getattr(error, "error_string", error)).strip(" .")
+        raise MalformedMediaError(
+            f"the sound cannot be decoded ({reason}): it is damaged or truncated, send it anew"
+        ) from error
+    if not np.isfinite(samples).all():
+        raise MalformedMediaError("the sound holds values that are infinite or not numbers: repair it before sending")
+    return np.clip(samples, -1.0, 1.0)
+
+
+def write_wav(samples: Float32[np.ndarray, " T"], *, sample_rate_hz: int) -> bytes:
+    """Encode a sound as WAV, 16-bit PCM, one channel.
+
+    Args:
+        samples: in [-1, 1]; values beyond are clipped.
+        sample_rate_hz: samples a second.
+
+    Returns:
+        The file.
+    """
+    levels = np.clip(np.rint(samples * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
+    file = io.BytesIO()
+    soundfile.write(file, levels, sample_rate_hz, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+def resample(samples: Float32[np.ndarray, " T"], *, source_hz: int, target_hz: int) -> Float32[np.ndarray, " t"]:
+    """Change the sample rate of a sound by a band-limited (linear-phase) filter.
+
+    Args:
+        samples: the sound.
+        source_hz: its samples a second.
+        target_hz: samples a second that are wanted.
+
+    Returns:
+        T * target / source samples, rounded.
+    """
+    if source_hz == target_hz:
+        return samples
+    resampled: Float32[np.ndarray, " t"] = soxr.resample(samples, source_hz, target_hz)
+    return resampled
+
+
+def _check_wav_is_whole(data: bytes) -> None:
+    """Refuse a WAV whose sound is shorter than announced; libsndfile would quietly read what there is.
+
+    Programs that write into a pipe cannot know the length and announce the largest one: there, all is taken.
+    """
+    position = 12
+    while position + 8 <= len(data):
+        kind, (length,) = data[position : position + 4], struct.unpack_from("<I", data, position + 4)
+        position += 8
+        if kind == b"data":
+            if length != _STREAMED_BYTES and position + length > len(data):
+                raise MalformedMediaError(
+                    f"the WAV file announces {length} bytes of sound and holds {len(data) - position}: "
+                    "it is truncated, send it whole"
+                )
+            return
+        position += length + length % 2
+    raise MalformedMediaError("the WAV file has no sound in it (no data chunk): it is truncated, send it whole")
+
+
+def _check_header(file: soundfile.SoundFile, max_seconds: float) -> None:
+    """Refuse, before decoding, what is not taken."""
+    if file.subtype not in _SUBTYPES:
+        raise UnsupportedMediaError(
+            f"the {file.format} file is coded as {file.subtype}, expected PCM, floating point or A-law/mu-law: convert it"
+        )
+    if not 1 <= file.channels <= MAX_CHANNELS:
+        raise MediaGeometryError(
+            f"the sound has {file.channels} channels, expected 1 to {MAX_CHANNELS}: mix it down before sending"
+        )
+    if not MIN_SAMPLE_RATE_HZ <= file.samplerate <= MAX_SAMPLE_RATE_HZ:
+        raise MediaGeometryError(
+            f"the sound has {file.samplerate} samples a second, "
+            f"expected {MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ}: resample it before sending"
+        )
+    if file.frames == _LENGTH_UNKNOWN:
+        raise UnsupportedMediaError("the FLAC header does not tell the length: encode to a file, not into a pipe")
+    if file.frames == 0:
+        raise MediaGeometryError("the sound is empty, expected at least one sample: send a longer one")
+    if file.frames > max_seconds * file.samplerate:
+        raise MediaTooLargeError(
+            f"the sound lasts {file.frames / file.samplerate:.6g} s, expected at most {max_seconds:g} s: "
+            "send it in parts"
+        )
+
+
+def _read_mono(file: soundfile.SoundFile, sample_rate_hz: int) -> Float32[np.ndarray, " T"]:
+    """Decode, mix and resample block by block, so that memory grows with the answer alone."""
+    blocks = _mono_blocks(file)
+    if file.samplerate == sample_rate_hz:
+        return np.concatenate(list(blocks))
+    stream = soxr.ResampleStream(file.samplerate, sample_rate_hz, 1, dtype="float32")
+    parts = [stream.resample_chunk(block) for block in blocks]
+    return np.concatenate([*parts, stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)])
+
+
+def _mono_blocks(file: soundfile.SoundFile) -> Iterator[Float32[np.ndarray, " T"]]:
+    remaining = file.frames
+    while remaining > 0:
+        block = file.read(min(remaining, _BLOCK_FRAMES), dtype="float32", always_2d=True)
+        if len(block) == 0:
+            raise MalformedMediaError(f"the sound breaks off {remaining} samples before its end: send it whole")
+        remaining -= len(block)
+        yield block.mean(axis=1)

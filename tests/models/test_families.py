@@ -1,0 +1,109 @@
+"""One body for every family: shapes, gradients, save and load, and bounds that are ordered."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.families import FamilyConfig
+from models.families.vae import BernoulliConfig, ConvConfig, GaussianConfig, MLPConfig, VAEConfig
+from models.model import LatentVariableModel
+from models.networks import ImageShape
+
+FAMILIES: dict[str, tuple[FamilyConfig, ImageShape]] = {
+    "vae-mlp-bernoulli": (
+        VAEConfig(latent=3, network=MLPConfig(hidden=(20, 10)), likelihood=BernoulliConfig()),
+        ImageShape(1, 6, 5),
+    ),
+    "vae-conv-bernoulli": (
+        VAEConfig(latent=4, network=ConvConfig(encoder_channels=(4, 6), decoder_channels=(6, 4), hidden=16)),
+        ImageShape(1, 8, 12),
+    ),
+    **{
+        f"vae-conv-gaussian-{variance}": (
+            VAEConfig(
+                latent=4,
+                network=ConvConfig(encoder_channels=(4,), decoder_channels=(6,), hidden=16, dropout=0.1),
+                likelihood=GaussianConfig(variance=variance, scale=20.0),
+            ),
+            ImageShape(3, 8, 8),
+        )
+        for variance in ("fixed", "shared", "learned")
+    },
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> tuple[FamilyConfig, ImageShape]:
+    return FAMILIES[request.param]
+
+
+@pytest.fixture
+def model(family: tuple[FamilyConfig, ImageShape]) -> LatentVariableModel:
+    torch.manual_seed(0)
+    return family[0].build(family[1])
+
+
+@pytest.fixture
+def x(family: tuple[FamilyConfig, ImageShape], model: LatentVariableModel) -> torch.Tensor:
+    channels, height, width = family[1]
+    x = torch.randint(0, 256, (6, height, width, channels), generator=torch.Generator().manual_seed(1)).byte()
+    return x if model.likelihood.values is None else (x >= 128).byte() * 255
+
+
+def test_shapes(model: LatentVariableModel, x: torch.Tensor) -> None:
+    dimensions = model.bottleneck.dimensions
+    posterior = model.encode(x)
+    assert set(posterior) == set(model.bottleneck.posterior.parameter_names)
+    assert all(value.shape == (6, dimensions) for value in posterior.values())
+    bound = model.bound(x, torch.randn(6, 3, dimensions))
+    assert bound.log_weights.shape == (6, 3)
+    assert bound.elbo.shape == bound.iwae.shape == (6,)
+    mean = model.sample(torch.randn(5, dimensions))
+    assert mean.shape == (5, *x.shape[1:])
+    assert mean.min() >= 0
+    assert mean.max() <= 255
+
+
+def test_gradients_reach_every_parameter(model: LatentVariableModel, x: torch.Tensor) -> None:
+    with torch.no_grad():  # blocks start at the identity, where some gradients are zero
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    model.bound(x, torch.randn(6, 2, model.bottleneck.dimensions)).elbo.sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_bounds_are_ordered_and_made_of_their_terms(model: LatentVariableModel, x: torch.Tensor) -> None:
+    bound = model.eval().bound(x, torch.randn(6, 16, model.bottleneck.dimensions))
+    assert (bound.iwae >= bound.log_weights.mean(1)).all()
+    assert torch.allclose(bound.elbo, bound.reconstruction - bound.rate)
+    assert (bound.rate >= 0).all()
+    assert (bound.reconstruction <= 0).all(), "a probability of pixels is at most one"
+
+
+def test_save_and_load(family: tuple[FamilyConfig, ImageShape], model: LatentVariableModel, tmp_path: Path) -> None:
+    x = torch.zeros(2, family[1].height, family[1].width, family[1].channels, dtype=torch.uint8)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    other = family[0].build(family[1])
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    noise = torch.randn(2, 1, model.bottleneck.dimensions)
+    assert torch.equal(other.eval().bound(x, noise).log_weights, model.eval().bound(x, noise).log_weights)
+
+
+def test_a_config_survives_its_own_dump(family: tuple[FamilyConfig, ImageShape]) -> None:
+    assert type(family[0]).model_validate(family[0].model_dump()) == family[0]
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (ConvConfig(encoder_channels=(4, 4), decoder_channels=(4,)), "give both the same number"),
+        (ConvConfig(encoder_channels=(4, 4, 4), decoder_channels=(4, 4, 4)), "multiples of 8"),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(network: ConvConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VAEConfig(network=network).build(ImageShape(1, 12, 12))
