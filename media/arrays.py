@@ -113,7 +113,7 @@ def read_npz(data: bytes, *, max_bytes: int) -> dict[str, np.ndarray]:
         OSError,
         EOFError,
         ValueError,
-        IndexError,
+        LookupError,
         OverflowError,
         NotImplementedError,
         RuntimeError,

@@ -61,9 +61,7 @@ def read_audio(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> Float
         raise MalformedMediaError(
             f"the sound cannot be decoded ({reason}): it is damaged or truncated, send it anew"
         ) from error
-    if not np.isfinite(samples).all():
-        raise MalformedMediaError("the sound holds values that are infinite or not numbers: repair it before sending")
-    return np.clip(samples, -1.0, 1.0)
+    return _clip(samples)
 
 
 def write_wav(samples: Float32[np.ndarray, " T"], *, sample_rate_hz: int) -> bytes:
@@ -123,7 +121,8 @@ def _check_header(file: soundfile.SoundFile, max_seconds: float) -> None:
     """Refuse, before decoding, what is not taken."""
     if file.subtype not in _SUBTYPES:
         raise UnsupportedMediaError(
-            f"the {file.format} file is coded as {file.subtype}, expected PCM, floating point or A-law/mu-law: convert it"
+            f"the {file.format} file is coded as {file.subtype}, expected PCM, floating point, A-law or mu-law: "
+            "convert it"
         )
     if not 1 <= file.channels <= MAX_CHANNELS:
         raise MediaGeometryError(
@@ -162,4 +161,13 @@ def _mono_blocks(file: soundfile.SoundFile) -> Iterator[Float32[np.ndarray, " T"
         if len(block) == 0:
             raise MalformedMediaError(f"the sound breaks off {remaining} samples before its end: send it whole")
         remaining -= len(block)
-        yield block.mean(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mono = block.mean(axis=1)
+        if not np.isfinite(mono).all():
+            raise MalformedMediaError("the sound holds values that are infinite or not numbers: repair it first")
+        yield _clip(mono)
+
+
+def _clip(samples: Float32[np.ndarray, " T"]) -> Float32[np.ndarray, " T"]:
+    clipped: Float32[np.ndarray, " T"] = np.clip(samples, -1.0, 1.0)
+    return clipped

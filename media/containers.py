@@ -21,6 +21,10 @@ MAX_JPEG_SCANS = 100
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 _EXIF_PREFIX = b"Exif\0\0"
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+# Of packed pixels, unpacked at once: at most a thousand times as many come out.
+_BLOCK_BYTES = 1 << 14
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Application segments 0 (JFIF) and 14 (Adobe) tell the colour space; the others, and comments (0xFE), do not.
@@ -85,21 +89,22 @@ def open_container(data: bytes) -> Container:
 
 def _open_png(data: bytes) -> Container:
     """Walk through the chunks of a PNG (ISO/IEC 15948); checksums of those that are kept are verified."""
-    header, exif, frames, kept = b"", b"", 1, [_PNG_SIGNATURE]
+    header: bytes | None = None
+    exif, frames, kept = b"", 1, [_PNG_SIGNATURE]
     for kind, start, end in _png_chunks(data):
-        if not header and kind != b"IHDR":
+        if header is None and kind != b"IHDR":
             raise MalformedMediaError(f"the PNG file begins with a chunk {kind!r}, expected IHDR: save it again")
         if kind == b"acTL":
-            frames = max(frames, int.from_bytes(data[start : start + 4]))
+            frames = max(frames, int.from_bytes(data[start : min(start + 4, end)]))
         elif kind == b"eXIf":
             exif = exif or data[start:end]
-        elif kind in (b"PLTE", b"tRNS", b"IDAT", b"IEND") or not header:
+        elif kind in (b"PLTE", b"tRNS", b"IDAT", b"IEND") or header is None:
             if zlib.crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4]):
                 raise MalformedMediaError(f"a PNG chunk {kind!r} fails its checksum: the file is damaged, send it anew")
             kept.append(data[start - 8 : end + 4])
-            header = header or data[start:end]
-    if len(header) != 13:
-        raise MalformedMediaError(f"the PNG header has {len(header)} bytes, expected 13: save the picture again")
+            header = data[start:end] if header is None else header
+    if header is None or len(header) != 13:
+        raise MalformedMediaError("the PNG header has not the 13 bytes that it should have: save the picture again")
     width, height, bit_depth = struct.unpack_from(">IIB", header)
     return Container("PNG", width, height, bit_depth, frames, exif, b"".join(kept))
 
@@ -114,6 +119,45 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             raise _truncated("PNG", len(data))
         yield kind, start, end
         position = end + 4
+
+
+def check_pixels_are_complete(container: Container) -> None:
+    """Refuse a PNG whose pixels end before its last row, which Pillow would leave black without a word.
+
+    This unpacks the pixels, though never more than one block at a time: the size must have been checked before.
+
+    Args:
+        container: any picture file; other formats tell by themselves.
+
+    Raises:
+        MalformedMediaError: pixels are missing.
+    """
+    if container.format != "PNG":
+        return
+    chunks = [(kind, container.essence[start:end]) for kind, start, end in _png_chunks(container.essence)]
+    expected = _png_pixel_bytes(chunks[0][1])
+    packed = b"".join(content for kind, content in chunks if kind == b"IDAT")
+    unpacker, found = zlib.decompressobj(), 0
+    try:
+        for start in range(0, len(packed), _BLOCK_BYTES):
+            found += len(unpacker.decompress(packed[start : start + _BLOCK_BYTES]))
+            if found >= expected:
+                return
+    except zlib.error as error:
+        raise MalformedMediaError(f"the pixels of the PNG cannot be unpacked ({error}): send the file anew") from error
+    raise MalformedMediaError(f"the PNG holds {found} bytes of pixels, expected {expected}: save the picture again")
+
+
+def _png_pixel_bytes(header: bytes) -> int:
+    """Count the bytes of all rows before compression, each with its filter byte."""
+    width, height, bit_depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", header)
+    bits = bit_depth * _PNG_SAMPLES.get(colour, 1)
+    total = 0
+    for x, y, step_x, step_y in _PNG_PASSES if interlace else [(0, 0, 1, 1)]:
+        columns, rows = -(-(width - x) // step_x), -(-(height - y) // step_y)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + (columns * bits + 7) // 8)
+    return total
 
 
 def _open_jpeg(data: bytes) -> Container:

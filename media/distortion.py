@@ -22,7 +22,8 @@ def mse(x: UInt8[np.ndarray, "B H W C"], y: UInt8[np.ndarray, "B H W C"]) -> Flo
     if x.shape != y.shape:
         raise MediaGeometryError(f"found shapes {x.shape} and {y.shape}, expected equal ones: compare like with like")
     difference = x.astype(np.int32) - y
-    return np.square(difference).mean(axis=(1, 2, 3), dtype=np.float64)
+    errors: Float64[np.ndarray, " B"] = np.square(difference).mean(axis=(1, 2, 3), dtype=np.float64)
+    return errors
 
 
 def psnr_db(

@@ -141,8 +141,8 @@ def _target(sides: Sequence[_Side], fit: Fit, known: tuple[Fit, ...], unit: str)
     found = " x ".join(str(side.size) for side in sides)
     if any(side.size == 0 for side in sides):
         raise MediaGeometryError(f"found {found} {unit}, expected at least one: there is nothing to fit")
-    target = _sizes(sides, fit)
-    if target is not None and fit in (*known, "error"):
+    target = _sizes(sides, fit if fit in known else "error")
+    if target is not None:
         return target
     mending = [f"fit={other}" for other in known if _sizes(sides, other) is not None]
     raise MediaGeometryError(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from media.containers import Container, Format, open_container
+from media.containers import Container, Format, check_pixels_are_complete, open_container
 from media.errors import (
     MalformedMediaError,
     MediaError,
@@ -56,7 +56,7 @@ def read_image(data: bytes, *, channels: Literal[1, 3], max_pixels: int) -> UInt
         pixels = _decode(container)
     except MediaError:
         raise
-    except MemoryError as error:
+    except (MemoryError, Image.DecompressionBombError) as error:
         raise MediaTooLargeError(f"there is no memory to decode the {container.format} file: send less") from error
     # Pillow tells of bad files by whatever its parsers stumble over: OSError, SyntaxError, ValueError, struct.error...
     except Exception as error:
@@ -145,6 +145,7 @@ def _decode(container: Container) -> UInt8[np.ndarray, "H W C"]:
                 f"{image.width}x{image.height}: it is damaged, save the picture again"
             )
         _check_frames(getattr(image, "n_frames", 1))
+        check_pixels_are_complete(container)
         image.load()
         key = image.info.get("transparency")
         if image.mode in ("P", "RGBA", "LA"):

@@ -1,7 +1,6 @@
 """Special functions from elementary operations, so that a graph exports them and torch and ONNX agree."""
 
 import math
-from functools import cache
 
 import numpy as np
 import torch
@@ -12,8 +11,7 @@ from torch import Tensor
 _DEGREE = 22
 
 
-@cache
-def _log_erfc_coefficients() -> tuple[float, ...]:
+def _fit_log_erfc() -> tuple[float, ...]:
     """Fit P in log erfc(x) = log t - x^2 + P(2t - 1), t = 1 / (1 + x/2): Chebyshev interpolation over x >= 0.
 
     The interpolant is within 1e-11 of the true function, on the whole half line.
@@ -27,6 +25,10 @@ def _log_erfc_coefficients() -> tuple[float, ...]:
 
     interpolant = np.polynomial.Chebyshev.interpolate(remainder, _DEGREE)
     return tuple(float(c) for c in interpolant.convert(kind=np.polynomial.Polynomial).coef)
+
+
+# Fitted once, outside of any graph: an exporter that traces log_ndtr must see plain numbers.
+_LOG_ERFC = _fit_log_erfc()
 
 
 def log_ndtr(x: Float[Tensor, "..."]) -> Float64[Tensor, "..."]:
@@ -43,9 +45,8 @@ def log_ndtr(x: Float[Tensor, "..."]) -> Float64[Tensor, "..."]:
     distance = x.double().abs() / math.sqrt(2.0)
     t = 1.0 / (1.0 + 0.5 * distance)
     u = 2.0 * t - 1.0
-    coefficients = _log_erfc_coefficients()
-    polynomial = torch.full_like(u, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
+    polynomial = torch.full_like(u, _LOG_ERFC[-1])
+    for coefficient in reversed(_LOG_ERFC[:-1]):
         polynomial = polynomial * u + coefficient
     lower_tail = t.log() - distance.square() + polynomial - math.log(2.0)
     return torch.where(x > 0, torch.log1p(-lower_tail.exp()), lower_tail)
