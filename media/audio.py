@@ -20,6 +20,7 @@ MAX_CHANNELS = 8
 MIN_SAMPLE_RATE_HZ = 1_000
 MAX_SAMPLE_RATE_HZ = 384_000
 
+_MAX_CHUNKS = 1000
 _FULL_SCALE = 32768
 _BLOCK_FRAMES = 1 << 18
 _SUBTYPES = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
@@ -103,7 +104,9 @@ def _check_wav_is_whole(data: bytes) -> None:
     Programs that write into a pipe cannot know the length and announce the largest one: there, all is taken.
     """
     position = 12
-    while position + 8 <= len(data):
+    for _ in range(_MAX_CHUNKS):
+        if position + 8 > len(data):
+            break
         kind, (length,) = data[position : position + 4], struct.unpack_from("<I", data, position + 4)
         position += 8
         if kind == b"data":
@@ -114,7 +117,9 @@ def _check_wav_is_whole(data: bytes) -> None:
                 )
             return
         position += length + length % 2
-    raise MalformedMediaError("the WAV file has no sound in it (no data chunk): it is truncated, send it whole")
+    raise MalformedMediaError(
+        f"the WAV file has no sound (no data chunk) among its first {_MAX_CHUNKS} chunks: send it whole"
+    )
 
 
 def _check_header(file: soundfile.SoundFile, max_seconds: float) -> None:

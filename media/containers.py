@@ -9,14 +9,18 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from media.errors import MalformedMediaError, MediaTooLargeError, UnsupportedMediaError
 
 Format = Literal["PNG", "JPEG", "WebP"]
+_Part = TypeVar("_Part")
 
 MAX_JPEG_SCANS = 100
 """Encoders write about ten. Thousands fit into a small file, and each costs a pass over the whole picture."""
+
+MAX_PARTS = 1 << 16
+"""Of one file. Millions of empty ones fit into a large body, and each costs time."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -68,7 +72,7 @@ def open_container(data: bytes) -> Container:
     Raises:
         UnsupportedMediaError: it is none of the formats taken.
         MalformedMediaError: it is damaged or truncated.
-        MediaTooLargeError: it is a JPEG of too many scans.
+        MediaTooLargeError: it has too many parts, or is a JPEG of too many scans.
     """
     if data.startswith(_PNG_SIGNATURE):
         container = _open_png(data)
@@ -91,7 +95,7 @@ def _open_png(data: bytes) -> Container:
     """Walk through the chunks of a PNG (ISO/IEC 15948); checksums of those that are kept are verified."""
     header: bytes | None = None
     exif, frames, kept = b"", 1, [_PNG_SIGNATURE]
-    for kind, start, end in _png_chunks(data):
+    for kind, start, end in _limited(_png_chunks(data)):
         if header is None and kind != b"IHDR":
             raise MalformedMediaError(f"the PNG file begins with a chunk {kind!r}, expected IHDR: save it again")
         if kind == b"acTL":
@@ -163,7 +167,7 @@ def _png_pixel_bytes(header: bytes) -> int:
 def _open_jpeg(data: bytes) -> Container:
     """Walk through the segments of a JPEG (ITU-T T.81, annex B) up to the end of its first picture."""
     header, exif, scans, kept = b"", b"", 0, [data[:2]]
-    for marker, start, end in _jpeg_segments(data):
+    for marker, start, end in _limited(_jpeg_segments(data)):
         content = data[start + 4 : end]
         if marker in _JPEG_FRAMES:
             if header or len(content) < 6:
@@ -217,19 +221,24 @@ def _open_webp(data: bytes) -> Container:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", content, 6))
     else:
         raise MalformedMediaError(f"the WebP file begins with a chunk {kind!r}, expected a picture: save it again")
-    exif = _webp_exif(data) if kind == b"VP8X" else b""
-    return Container("WebP", width, height, 8, 1, exif, data)
+    blocks = [data[start:end] for kind, start, end in _limited(_webp_chunks(data)) if kind == b"EXIF"]
+    return Container("WebP", width, height, 8, 1, blocks[0] if blocks else b"", data)
 
 
-def _webp_exif(data: bytes) -> bytes:
-    """Find the Exif chunk of an extended WebP."""
-    position = 12
-    while position + 8 <= len(data):
-        kind, (length,) = data[position : position + 4], struct.unpack_from("<I", data, position + 4)
-        if kind == b"EXIF":
-            return data[position + 8 : position + 8 + length]
-        position += 8 + length + length % 2
-    return b""
+def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Give each chunk's kind and where its content begins and ends, as far as the file goes."""
+    end = 12
+    while end + 8 <= len(data):
+        kind, (length,), start = data[end : end + 4], struct.unpack_from("<I", data, end + 4), end + 8
+        yield kind, start, start + length
+        end = start + length + length % 2
+
+
+def _limited(parts: Iterator[_Part]) -> Iterator[_Part]:
+    for count, part in enumerate(parts):
+        if count == MAX_PARTS:
+            raise MediaTooLargeError(f"the file has more than {MAX_PARTS} parts: save the picture again")
+        yield part
 
 
 def _truncated(name: Format, length: int) -> MalformedMediaError:

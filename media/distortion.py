@@ -6,7 +6,7 @@ from jaxtyping import Float64, UInt8
 from media.errors import MediaGeometryError
 
 
-def mse(x: UInt8[np.ndarray, "B H W C"], y: UInt8[np.ndarray, "B H W C"]) -> Float64[np.ndarray, " B"]:
+def mse(x: UInt8[np.ndarray, "B H W C"], y: UInt8[np.ndarray, "b h w c"]) -> Float64[np.ndarray, " B"]:
     """Average the squared differences of each pair: MSE_b = mean over h, w, c of (x - y)^2.
 
     Args:
@@ -27,7 +27,7 @@ def mse(x: UInt8[np.ndarray, "B H W C"], y: UInt8[np.ndarray, "B H W C"]) -> Flo
 
 
 def psnr_db(
-    x: UInt8[np.ndarray, "B H W C"], y: UInt8[np.ndarray, "B H W C"], peak: float = 255.0
+    x: UInt8[np.ndarray, "B H W C"], y: UInt8[np.ndarray, "b h w c"], peak: float = 255.0
 ) -> Float64[np.ndarray, " B"]:
     """Give the peak signal-to-noise ratio of each pair: PSNR_b = 10 log10(peak^2 / MSE_b).
 

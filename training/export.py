@@ -13,12 +13,12 @@ import onnx
 import onnxruntime
 import torch
 from jaxtyping import UInt8
-from media.images import write_png
 from numpy.typing import NDArray
 
 from artifact import manifest as schema
-from artifact.noise import POSTERIOR_STREAM, PRIOR_STREAM, batch_normal
+from artifact.noise import POSTERIOR_STREAM, batch_normal
 from artifact.store import Artifact, Store, file_sha256
+from media.images import write_png
 from models.model import LatentVariableModel
 from training import pictures
 from training.card import card
@@ -234,7 +234,6 @@ def _manifest(
             schema.NoiseInput(
                 graph="log_weight", tensor="noise", distribution="standard_normal", stream=POSTERIOR_STREAM
             ),
-            schema.NoiseInput(graph="decode", tensor="z", distribution="standard_normal", stream=PRIOR_STREAM),
         ),
         capabilities=("encode", "decode", "reconstruct", "sample", "likelihood"),
         bound="elbo",

@@ -222,6 +222,13 @@ def test_a_sound_written_into_a_pipe_is_taken_whole():
     assert np.array_equal(read(streamed), samples / 32768.0)
 
 
+def test_a_sound_behind_endless_chunks_is_refused():
+    data = wav(np.arange(100, dtype=np.int16))
+
+    with pytest.raises(MalformedMediaError, match="no data chunk"):
+        read(data[:36] + b"JUNK\0\0\0\0" * 1000 + data[36:])
+
+
 def test_other_chunks_around_the_sound_are_skipped():
     samples = np.arange(100, dtype=np.int16)
     data = wav(samples)

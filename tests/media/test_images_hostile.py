@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from media import images
-from media.containers import MAX_JPEG_SCANS
+from media.containers import MAX_JPEG_SCANS, MAX_PARTS
 from media.errors import MalformedMediaError, MediaError, MediaGeometryError, MediaTooLargeError
 from media.images import read_image
 
@@ -174,6 +174,21 @@ def test_a_jpeg_of_endless_scans_is_refused(rgb, save):
     assert read(data[:last] + scan * 3 + end).shape == rgb.shape
     with pytest.raises(MediaTooLargeError, match="more than 100 scans"):
         read(data[:last] + scan * (MAX_JPEG_SCANS + 1) + end)
+
+
+def test_a_file_of_endless_parts_is_refused(png, rgb, save):
+    pixels = {"size": (1, 1), "bits": 8, "colour": 0}
+    jpeg = save(rgb, "JPEG")
+    webp = save(rgb, "WebP", lossless=True, xmp=b"x") + b"JUNK\0\0\0\0" * MAX_PARTS
+
+    assert read(png(b"\0\7", **pixels, before=[(b"abCd", b"")] * 100), 1).item() == 7
+    for data in (
+        png(b"\0\7", **pixels, before=[(b"abCd", b"")] * MAX_PARTS),
+        jpeg[:2] + b"\xff\xe1\0\2" * MAX_PARTS + jpeg[2:],
+        webp[:4] + struct.pack("<I", len(webp) - 8) + webp[8:],
+    ):
+        with pytest.raises(MediaTooLargeError, match="more than 65536 parts"):
+            read(data)
 
 
 def test_a_jpeg_without_or_with_two_frames(rgb, save):

@@ -1,0 +1,98 @@
+"""The FastAPI application."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from artifact.errors import ArtifactError
+from service import documentation, problems
+from service.edge import Edge
+from service.engine import Engine
+from service.errors import ServiceError
+from service.metrics import Metrics
+from service.requests import Service
+from service.routes import control
+from service.routes.tensors import ENDPOINTS
+from service.runtime import available_cores
+from service.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+
+_DESCRIPTION = """
+Serves latent-variable models: encode, decode, reconstruct, sample, likelihood bounds.
+
+This page loads its scripts from a public network; without one, read [/openapi.json](/openapi.json), its source.
+"""
+
+
+def create_app(settings: Settings | None = None, on_failure: Callable[[], None] | None = None) -> FastAPI:
+    """Make the application.
+
+    Args:
+        settings: None for those of the environment.
+        on_failure: called when the engine cannot start, which leaves nothing to serve.
+
+    Returns:
+        The application; its engine starts with its lifespan.
+    """
+    settings = settings or Settings()
+    engine = Engine(settings)
+    workers = ThreadPoolExecutor(max_workers=available_cores() + 2, thread_name_prefix="media")
+    service = Service(settings, engine, Metrics(engine), workers)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.create_task(_start(service, on_failure))
+        yield
+        await starting
+        await engine.stop()
+        workers.shutdown(wait=False, cancel_futures=True)
+
+    app = FastAPI(title="latentd", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app.state.service = service
+    problems.install(app)
+    app.include_router(control.router)
+    for endpoint in ENDPOINTS:
+        app.add_api_route(
+            endpoint.path,
+            endpoint.handle,
+            methods=["POST"],
+            summary=endpoint.summary,
+            tags=["models"],
+            name=endpoint.capability,
+            responses=documentation.responses(endpoint),
+            openapi_extra=documentation.operation(endpoint),
+        )
+    app.add_middleware(Edge)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+async def _start(service: Service, on_failure: Callable[[], None] | None) -> None:
+    """Start the engine; on failure say why and let the process end."""
+    try:
+        await service.engine.start()
+    except (ServiceError, ArtifactError) as error:
+        _LOG.error("latentd cannot start: %s", error)
+        if on_failure is not None:
+            on_failure()
+        return
+    engine = service.engine
+    service.metrics.describe(engine)
+    names = ", ".join(model.reference for model in engine.models())
+    _LOG.info("serving %s on %s (%s)", names, engine.device.provider, engine.device.reason)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Make the OpenAPI document once, with the problem's schema in it."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = documentation.PROBLEM_SCHEMA
+        app.openapi_schema = document
+    return app.openapi_schema

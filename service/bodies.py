@@ -1,0 +1,285 @@
+"""Request bodies: what came in, taken in within the limits, and read as arrays."""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from numpy.typing import NDArray
+from starlette.requests import Request
+
+from artifact.manifest import ImageGeometry
+from media.arrays import read_npy, read_npz
+from media.geometry import Placement, fit_image
+from media.images import read_image
+from service.engine import ServedModel
+from service.errors import MalformedError, ParameterError, ServiceError, TooLargeError
+from service.multipart import read_form
+from service.options import FitName, unknown
+from service.settings import Settings
+
+JSON = "application/json"
+NPY = "application/x-npy"
+NPZ = "application/x-npz"
+FORM = "multipart/form-data"
+IMAGES = ("image/png", "image/jpeg", "image/webp")
+
+IMAGE_BODIES = (*IMAGES, FORM, NPY, JSON)
+"""What an endpoint that reads pictures takes."""
+LATENT_BODIES = (NPY, NPZ, JSON)
+"""What an endpoint that reads latents takes."""
+OPTION_BODIES = (JSON,)
+"""What an endpoint that reads nothing but options takes."""
+
+
+class UnsupportedTypeError(ServiceError):
+    """The body is of a type that the endpoint does not take."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body as it came.
+
+    Attributes:
+        media_type: without parameters, lower case; empty for no body at all.
+        content_type: the whole header.
+        data: the bytes.
+        items: of a JSON body.
+        members: of a JSON body, other than the items.
+    """
+
+    media_type: str
+    content_type: str
+    data: bytes
+    items: Sequence[Mapping[str, object]] = ()
+    members: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of a request, brought to a model's geometry.
+
+    Attributes:
+        images: what the model gets.
+        placements: how each answer goes back to its original's extent.
+    """
+
+    images: UInt8[np.ndarray, "B H W C"]
+    placements: tuple[Placement, ...]
+
+
+async def receive(request: Request, accepted: Sequence[str], max_bytes: int) -> Body:
+    """Take a body in, no further than the limit, whatever length it declares.
+
+    Args:
+        request: the request.
+        accepted: media types that the endpoint takes; JSON is among them.
+        max_bytes: of the body.
+
+    Returns:
+        The body; JSON is parsed.
+
+    Raises:
+        UnsupportedTypeError: it is of another type.
+        TooLargeError: it is longer.
+        MalformedError: it is not the JSON that it says it is.
+    """
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    chunks, length = [], 0
+    async for chunk in request.stream():
+        length += len(chunk)
+        if length > max_bytes:
+            raise TooLargeError(f"the body is larger than {max_bytes} bytes; split it into several requests")
+        chunks.append(chunk)
+    data = b"".join(chunks)
+    if not data and not media_type:
+        return Body("", "", b"")
+    if media_type not in accepted:
+        raise UnsupportedTypeError(_unsupported(media_type, accepted))
+    return _json_body(data, content_type) if media_type == JSON else Body(media_type, content_type, data)
+
+
+def _unsupported(media_type: str, accepted: Sequence[str]) -> str:
+    """Say which types would do."""
+    found = f"content type {media_type!r} is not taken here" if media_type else "the body has no content type"
+    hint = "; no audio model is served" if media_type.startswith("audio/") else ""
+    return f"{found}{hint}; send one of: {', '.join(accepted)}"
+
+
+def _json_body(data: bytes, content_type: str) -> Body:
+    """Take a JSON object apart into items and options."""
+    try:
+        content = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"the body is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise MalformedError('the JSON body must be an object, such as {"items": [...]}')
+    items = content.pop("items", [])
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise ParameterError('"items" must be a list of objects, such as [{"image": "<base64>"}]')
+    return Body(JSON, content_type, data, items, content)
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse what Python reads and JSON has not."""
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def pictures(
+    body: Body, model: ServedModel, fit: FitName | None, settings: Settings, check: Callable[[], None]
+) -> Pictures:
+    """Read the pictures of a body and bring them to a model's geometry.
+
+    Args:
+        body: of a type among `IMAGE_BODIES`.
+        model: whose geometry counts.
+        fit: what to do with another geometry; None for the model's default.
+        settings: the limits.
+        check: called between pictures; raises when nobody waits any more.
+
+    Returns:
+        The pictures.
+
+    Raises:
+        ServiceError: no pictures, too many, or of differing sizes.
+        MediaError: a picture cannot be read or does not fit.
+    """
+    geometry = model.manifest.geometry
+    if not isinstance(geometry, ImageGeometry):
+        raise ParameterError(f"{model.reference} is a model of sound; send it audio")
+    found = []
+    for image in _images(body, geometry, settings):
+        check()
+        found.append(_fitted(image, geometry, fit))
+    if not found:
+        raise ParameterError("the request holds no picture; send a file, a form, an array or JSON items")
+    if len({image.shape for image, _ in found}) > 1:
+        raise ParameterError("the pictures of one request differ in size; send them one by one or give a fit")
+    return Pictures(np.stack([image for image, _ in found]), tuple(placement for _, placement in found))
+
+
+def _fitted(
+    image: UInt8[np.ndarray, "H W C"], geometry: ImageGeometry, fit: FitName | None
+) -> tuple[UInt8[np.ndarray, "h w C"], Placement]:
+    """Bring one picture to the geometry; a model of fixed size refuses others unless told how to fit them."""
+    fixed = geometry.height is not None
+    return fit_image(
+        image,
+        height=geometry.height,
+        width=geometry.width,
+        multiple_of=geometry.multiple_of,
+        maximum=geometry.maximum,
+        fit=fit or ("error" if fixed else "pad"),
+    )
+
+
+def _images(body: Body, geometry: ImageGeometry, settings: Settings) -> Any:
+    """Give the pictures of a body one after the other."""
+    if body.media_type == NPY:
+        yield from _image_array(read_npy(body.data, max_bytes=settings.max_body_bytes), geometry, settings)
+        return
+    for data in _files(body, settings.max_rows):
+        yield read_image(data, channels=geometry.channels, max_pixels=settings.max_pixels)
+
+
+def _image_array(
+    array: NDArray[np.generic], geometry: ImageGeometry, settings: Settings
+) -> UInt8[np.ndarray, "B H W C"]:
+    """Check an array of pictures."""
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != geometry.channels or 0 in array.shape:
+        raise ParameterError(
+            f"the array is {array.dtype} {array.shape}, expected uint8 [B, H, W, {geometry.channels}], none of them 0"
+        )
+    _check_rows(len(array), settings.max_rows)
+    return array.astype(np.uint8, copy=False)
+
+
+def _files(body: Body, max_rows: int) -> list[bytes]:
+    """Give the files of a body, still encoded."""
+    if body.media_type == FORM:
+        parts = read_form(body.data, body.content_type, max_files=max_rows)
+        for part in parts:
+            if part.media_type.startswith("audio/"):
+                raise UnsupportedTypeError(_unsupported(part.media_type, IMAGES))
+        return [part.content for part in parts]
+    if body.media_type == JSON:
+        _check_rows(len(body.items), max_rows)
+        return [_base64(item) for item in body.items]
+    return [body.data] if body.data else []
+
+
+def _check_rows(rows: int, max_rows: int) -> None:
+    """Refuse more items than one request may have."""
+    if rows > max_rows:
+        raise TooLargeError(f"the request has {rows} items, at most {max_rows} are taken; split it")
+
+
+def _member(item: Mapping[str, object], names: Sequence[str]) -> object:
+    """Give the one member of an item that counts, and refuse names that nobody knows."""
+    for name in item:
+        if name not in names:
+            raise unknown(name, names, "an item")
+    for name in names:
+        if name in item:
+            return item[name]
+    raise ParameterError(f"an item has no {names[0]!r}; it should be an object with that member")
+
+
+def _base64(item: Mapping[str, object]) -> bytes:
+    """Decode an item's picture."""
+    text = _member(item, ("image",))
+    if not isinstance(text, str):
+        raise ParameterError('"image" must be a string: the file in base64')
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedError(f'"image" is not base64: {error}') from error
+
+
+def latents(body: Body, settings: Settings) -> Float32[np.ndarray, "B D"]:
+    """Read latents; what `/encode` answers is taken as it is, and its mean counts.
+
+    Args:
+        body: of a type among `LATENT_BODIES`.
+        settings: the limits.
+
+    Returns:
+        The latents, not yet held against a model.
+
+    Raises:
+        ServiceError: none, too many, or no array of numbers.
+        MediaError: the array cannot be read.
+    """
+    z = _latent_array(body, settings)
+    if z.dtype.kind not in "fiu" or z.ndim != 2:
+        raise ParameterError(f"z is {z.dtype} {z.shape}, expected float32 [B, D]")
+    _check_rows(len(z), settings.max_rows)
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
+        return z.astype(np.float32)
+
+
+def _latent_array(body: Body, settings: Settings) -> NDArray[Any]:
+    """Read the array of latents, whatever the body's type."""
+    if body.media_type == NPY:
+        return read_npy(body.data, max_bytes=settings.max_body_bytes)
+    if body.media_type == NPZ:
+        arrays = read_npz(body.data, max_bytes=settings.max_body_bytes)
+        for name in ("z", "mean"):
+            if name in arrays:
+                return arrays[name]
+        raise ParameterError(f"the archive holds {sorted(arrays)}, expected an array named 'z' or 'mean'")
+    _check_rows(len(body.items), settings.max_rows)
+    rows = [_member(item, ("z", "mean", "log_variance")) for item in body.items]
+    if not rows:
+        raise ParameterError('the request holds no latents; send an array or {"items": [{"z": [...]}]}')
+    if not all(isinstance(row, list) and all(type(value) in (int, float) for value in row) for row in rows):
+        raise ParameterError('"z" must be a list of numbers')
+    try:
+        return np.array(rows, dtype=np.float64)
+    except (ValueError, OverflowError) as error:
+        raise ParameterError(f"the items' z have differing lengths or numbers out of range: {error}") from error

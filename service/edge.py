@@ -1,0 +1,54 @@
+"""The outermost layer of the app: request ids, the count and time of every request, and faults of our own."""
+
+import time
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import problems
+from service.requests import REQUEST_ID_HEADER, choose_id, service_of
+
+
+class Edge:
+    """ASGI middleware around everything else.
+
+    Args:
+        app: what answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens inside."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        identity = choose_id(request.headers.get(REQUEST_ID_HEADER))
+        scope.setdefault("state", {})["request_id"] = identity
+        status = 0
+        start_s = time.perf_counter()
+
+        async def send_with_identity(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER.encode(), identity.encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_identity)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a problem and the log the traceback
+            response = problems.unexpected(request, error)
+            if not status:
+                await response(scope, receive, send_with_identity)
+        finally:
+            duration_s = time.perf_counter() - start_s
+            service_of(request).metrics.observe_request(_endpoint(scope), status or 500, duration_s)
+
+
+def _endpoint(scope: Scope) -> str:
+    """Name the route that was taken; one name for all paths that there are not, lest metrics grow without bound."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "unknown"))

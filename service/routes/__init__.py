@@ -1,0 +1,1 @@
+"""Routes: each endpoint's own few lines, and the control routes."""
