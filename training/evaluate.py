@@ -3,17 +3,18 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, UInt8
-from media.distortion import mse, psnr_db
+from jaxtyping import Float64, UInt8
 from tqdm import tqdm
 
 from artifact.bounds import BoundAccumulator, BoundEstimate, bits_per_dim
 from artifact.noise import POSTERIOR_STREAM, batch_normal
+from media.distortion import mse, psnr_db
 from models.model import LatentVariableModel
 from training.data import Splits
 from training.run import Run, write_text
@@ -22,7 +23,7 @@ Split = Literal["train", "validation", "test"]
 
 _ACTIVE_VARIANCE = 0.01
 _ENCODE_BATCH = 500
-_DECODER_ROWS = 1000
+_DECODER_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -58,41 +59,50 @@ def bounds(
     Returns:
         The bounds, `[N]`.
     """
-    slice_samples = min(samples, _DECODER_ROWS)
-    batch = max(1, _DECODER_ROWS // slice_samples)
-    parts: list[BoundEstimate] = []
+    batch = max(1, _DECODER_ROWS // samples)
+    firsts = range(0, len(images), batch)
+
+    def measure(first: int) -> BoundEstimate:
+        return _batch_bounds(model, images[first : first + batch], first, samples, seed)
+
     bar = tqdm(total=len(images) * samples, unit="sample", unit_scale=True, desc="bounds", disable=not progress)
-    with bar, ThreadPoolExecutor(1) as drawer:
-        for first in range(0, len(images), batch):
-            x = torch.from_numpy(images[first : first + batch])
-            accumulator = BoundAccumulator(len(x))
-            posterior = model.encode(x)
-            for noise in _noise(drawer, seed, first, len(x), samples, slice_samples, model.bottleneck.dimensions):
-                weights = model.log_weight(x, posterior, torch.from_numpy(noise))
-                accumulator.add(*(term.numpy() for term in weights))
-                bar.update(noise.shape[0] * noise.shape[1])
-            parts.append(accumulator.result())
-            done = np.concatenate([part.iwae_nats for part in parts])
-            bar.set_postfix_str(f"iwae {done.mean():.3f} nats", refresh=False)
+    parts: list[BoundEstimate] = []
+    total = 0.0
+    with bar, _one_thread_each() as workers, ThreadPoolExecutor(workers) as pool:
+        for part in pool.map(measure, firsts):
+            parts.append(part)
+            total += float(part.iwae_nats.sum())
+            bar.update(len(part.iwae_nats) * samples)
+            bar.set_postfix_str(f"iwae {total / (bar.n / samples):.3f} nats", refresh=False)
     names = BoundEstimate.__dataclass_fields__
     return BoundEstimate(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def _noise(
-    drawer: ThreadPoolExecutor, seed: int, first_index: int, batch: int, samples: int, width: int, dimensions: int
-) -> Iterator[Float32[np.ndarray, "B S D"]]:
-    """Give a batch's noise slice by slice, drawing the next while the last is used."""
+@contextmanager
+def _one_thread_each() -> Iterator[int]:
+    """Give the number of workers: many single-threaded runs do more than one run on many threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
-    def draw(first_sample: int) -> Float32[np.ndarray, "B S D"]:
-        shape = (min(width, samples - first_sample), dimensions)
-        return batch_normal(seed, first_index, batch, shape, stream=POSTERIOR_STREAM, first_sample=first_sample)
 
-    pending = drawer.submit(draw, 0)
+@torch.inference_mode()
+def _batch_bounds(
+    model: LatentVariableModel, images: UInt8[np.ndarray, "B H W C"], first_index: int, samples: int, seed: int
+) -> BoundEstimate:
+    """Bound log p(x) of a few images, slice by slice of samples."""
+    x = torch.from_numpy(images)
+    posterior = model.encode(x)
+    accumulator = BoundAccumulator(len(images))
+    width = max(1, _DECODER_ROWS // len(images))
     for first_sample in range(0, samples, width):
-        noise = pending.result()
-        if first_sample + width < samples:
-            pending = drawer.submit(draw, first_sample + width)
-        yield noise
+        shape = (min(width, samples - first_sample), model.bottleneck.dimensions)
+        noise = batch_normal(seed, first_index, len(x), shape, stream=POSTERIOR_STREAM, first_sample=first_sample)
+        accumulator.add(*(term.numpy() for term in model.log_weight(x, posterior, torch.from_numpy(noise))))
+    return accumulator.result()
 
 
 def active_units(means: Float64[np.ndarray, "N D"]) -> int:

@@ -1,0 +1,174 @@
+"""The batcher: joining, padding, splitting, and every waiter answered whatever happens."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from service.batcher import Arrays, Batcher, Key
+from service.errors import OverloadedError, UnavailableError
+
+
+class Recorder:
+    """A graph that doubles x, and remembers what it was run on."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, key: Key, rows: Arrays) -> Arrays:
+        self.gate.wait(10)
+        self.batches.append((key.operation, len(rows["x"])))
+        if (rows["x"] < 0).any():
+            raise ValueError("negative")
+        return {"y": rows["x"] * 2}
+
+
+def rows(*values: float) -> Arrays:
+    return {"x": np.array(values, dtype=np.float32)[:, None]}
+
+
+def submit(batcher: Batcher, values: Arrays, operation: str = "double") -> "asyncio.Task[Arrays]":
+    return asyncio.ensure_future(batcher.submit(Key.of("model@1", operation, values), values))
+
+
+def scenario(body: Callable[[Batcher, Recorder], object], **limits: object) -> Recorder:
+    """Run a coroutine function with a fresh batcher."""
+    recorder = Recorder()
+
+    async def main() -> None:
+        batcher = Batcher(recorder, **{"buckets": (1, 2, 4), "max_queue_rows": 100} | limits)
+        try:
+            await asyncio.wait_for(body(batcher, recorder), 20)
+        finally:
+            recorder.gate.set()
+            await batcher.stop()
+
+    asyncio.run(main())
+    return recorder
+
+
+def test_an_answer_has_the_rows_of_its_request() -> None:
+    async def body(batcher: Batcher, _: Recorder) -> None:
+        answers = await asyncio.gather(*(submit(batcher, rows(*range(n, 2 * n))) for n in range(1, 12)))
+        for n, answer in zip(range(1, 12), answers, strict=True):
+            assert answer["y"][:, 0].tolist() == [2.0 * value for value in range(n, 2 * n)]
+
+    recorder = scenario(body)
+    assert {size for _, size in recorder.batches} <= {1, 2, 4}
+
+
+def test_rows_accumulate_while_the_worker_is_busy_and_not_before() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.gate.clear()
+        first = submit(batcher, rows(1))
+        await asyncio.sleep(0.01)
+        others = [submit(batcher, rows(value)) for value in (2, 3, 4)]
+        await asyncio.sleep(0.01)
+        assert batcher.queue_rows == 3
+        recorder.gate.set()
+        assert (await first)["y"].tolist() == [[2.0]]
+        await asyncio.gather(*others)
+
+    assert scenario(body).batches == [("double", 1), ("double", 4)]
+
+
+def test_keys_do_not_mix_and_take_turns() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.gate.clear()
+        tasks = [submit(batcher, rows(1), name) for name in ("a", "a", "b", "a", "b")]
+        await asyncio.sleep(0.01)
+        recorder.gate.set()
+        await asyncio.gather(*tasks)
+
+    names = [name for name, _ in scenario(body, buckets=(1,)).batches]
+    assert sorted(names) == ["a", "a", "a", "b", "b"]
+    assert names.index("b") < 3
+
+
+def test_a_bad_request_fails_alone() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.gate.clear()
+        tasks = [submit(batcher, rows(value)) for value in (0, 1, -1, 3)]
+        await asyncio.sleep(0.01)
+        recorder.gate.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(results[2], ValueError)
+        assert [result["y"].item() for index, result in enumerate(results) if index != 2] == [0.0, 2.0, 6.0]
+
+    scenario(body)
+
+
+def test_what_nobody_waits_for_is_not_run() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.gate.clear()
+        first = submit(batcher, rows(1))
+        await asyncio.sleep(0.01)
+        dropped = submit(batcher, rows(2, 3))
+        kept = submit(batcher, rows(4))
+        await asyncio.sleep(0.01)
+        dropped.cancel()
+        await asyncio.sleep(0)
+        recorder.gate.set()
+        await asyncio.gather(first, kept)
+        assert batcher.queue_rows == 0
+
+    assert scenario(body).batches == [("double", 1), ("double", 1)]
+
+
+def test_beyond_its_limit_the_queue_refuses_with_a_time_to_come_again() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.gate.clear()
+        first = submit(batcher, rows(1))
+        await asyncio.sleep(0.01)
+        waiting = submit(batcher, rows(*range(5)))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="come again") as caught:
+            await submit(batcher, rows(1))
+        assert caught.value.retry_after_s >= 1
+        recorder.gate.set()
+        await asyncio.gather(first, waiting)
+        assert (await submit(batcher, rows(1)))["y"].item() == 2.0
+
+    scenario(body, max_queue_rows=5)
+
+
+def test_stopping_refuses_the_waiting_and_finishes_the_running() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.gate.clear()
+        running = submit(batcher, rows(1))
+        await asyncio.sleep(0.01)
+        waiting = submit(batcher, rows(2))
+        await asyncio.sleep(0)
+        stopping = asyncio.ensure_future(batcher.stop())
+        await asyncio.sleep(0)
+        recorder.gate.set()
+        await stopping
+        assert (await running)["y"].item() == 2.0
+        with pytest.raises(UnavailableError, match="shutting down"):
+            await waiting
+        with pytest.raises(UnavailableError, match="shutting down"):
+            await submit(batcher, rows(3))
+
+    scenario(body)
+
+
+def test_a_dead_worker_leaves_no_caller_waiting() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        batcher._thread.shutdown()
+        with pytest.raises(UnavailableError, match="died"):
+            await submit(batcher, rows(1))
+        assert batcher.closed is not None
+        with pytest.raises(UnavailableError, match="died"):
+            await submit(batcher, rows(1))
+        batcher._worker.exception()
+
+    recorder = Recorder()
+
+    async def main() -> None:
+        await asyncio.wait_for(body(Batcher(recorder, buckets=(1,), max_queue_rows=9), recorder), 20)
+
+    asyncio.run(main())

@@ -1,0 +1,136 @@
+"""Two thousand mutated and random requests: whatever comes in, the service answers and is not at fault."""
+
+import asyncio
+import base64
+import io
+import json
+from typing import Any
+
+import httpx
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from service.app import create_app
+from service.settings import Settings
+
+PATHS = ("/encode", "/decode", "/reconstruct", "/sample", "/likelihood")
+TYPES = (
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "application/x-npy",
+    "application/x-npz",
+    "application/json",
+    "multipart/form-data; boundary=x",
+    "audio/wav",
+    "text/plain",
+    "",
+)
+ACCEPTS = ("*/*", "application/json", "application/x-npy", "application/x-npz", "image/png", "text/html;q=0.1", "junk")
+
+
+NUMBERS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"9999")
+
+
+def _seeds() -> list[bytes]:
+    """Bodies that are right for some endpoint, to be mutated."""
+    image = np.zeros((8, 8), dtype=np.uint8)
+    image[2:5] = 255
+    found = []
+    for kind in ("png", "jpeg", "webp"):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, kind)
+        found.append(buffer.getvalue())
+    for array in (image[None, ..., None], np.zeros((2, 4), dtype=np.float32)):
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        found.append(buffer.getvalue())
+    buffer = io.BytesIO()
+    np.savez(buffer, mean=np.zeros((1, 4), dtype=np.float32))
+    found.append(buffer.getvalue())
+    found.append(json.dumps({"items": [{"image": base64.b64encode(found[0]).decode()}], "seed": 3}).encode())
+    found.append(json.dumps({"items": [{"z": [0.5, 1, -1e30, 4]}]}).encode())
+    found.append(json.dumps({"n": 2, "seed": 1, "temperature": 0.5}).encode())
+    found.append(b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n' + found[0] + b"\r\n--x--\r\n")
+    return found
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Flip, cut, repeat and splice a right body."""
+    data = bytearray(draw(st.sampled_from(_seeds())))
+    for _ in range(draw(st.sampled_from((0, 0, 1, 2, 4)))):
+        place = draw(st.integers(0, max(0, len(data) - 1)))
+        kind = draw(st.sampled_from(("flip", "cut", "insert", "number")))
+        if kind == "flip" and data:
+            data[place] ^= draw(st.integers(1, 255))
+        elif kind == "cut":
+            del data[place : place + draw(st.integers(1, 40))]
+        elif kind == "insert":
+            data[place:place] = draw(st.binary(max_size=20))
+        else:
+            data[place : place + 4] = draw(
+                st.sampled_from((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"9999"))
+            )
+    return bytes(data)
+
+
+NAMES = st.sampled_from(
+    ("model", "seed", "first_index", "n", "temperature", "samples", "bounds", "fit", "binarize", "nonsense", "Seed")
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        ("0", "1", "-1", "7", "1e9", "nan", "inf", "pad", "crop", "resize", "error", "threshold", "elbo,iwae", "exact",
+         "toy-colour", "toy-encoder@1", "../x", "", "9223372036854775807", "4611686018427387904", "0.5")
+    ),
+    st.text(max_size=8),
+)  # fmt: skip
+REQUESTS = st.tuples(
+    st.sampled_from(PATHS),
+    st.lists(st.tuples(NAMES, VALUES), max_size=3),
+    st.one_of(
+        mutated(), st.binary(max_size=60), st.text(max_size=40).map(lambda text: text.encode("utf-8", "replace"))
+    ),
+    st.sampled_from(TYPES),
+    st.sampled_from(ACCEPTS),
+)
+
+
+ATTACK = settings(
+    max_examples=2000, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def test_two_thousand_hostile_requests_are_answered_without_a_fault(store_root: Any) -> None:
+    limits = {"max_importance_samples": 64, "max_rows": 16, "max_body_bytes": 4096, "max_pixels": 4096}
+    app = create_app(Settings(store=store_root, device="cpu", threads=1, buckets=(1, 4), **limits))
+    seen: dict[int, int] = {}
+
+    async def send(client: httpx.AsyncClient, request: tuple[Any, ...]) -> None:
+        path, query, content, content_type, accept = request
+        headers = {"accept": accept} | ({"content-type": content_type} if content_type else {})
+        answer = await client.post(path, params=query, content=content, headers=headers)
+        seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
+        assert answer.status_code < 500, (request, answer.text)
+        if answer.status_code != 200:
+            assert answer.headers["content-type"] == "application/problem+json", request
+            assert answer.json()["detail"], request
+
+    with asyncio.Runner() as runner:
+        engine = app.state.service.engine
+        runner.run(engine.start())
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+        @ATTACK
+        @given(REQUESTS)
+        def attack(request: tuple[Any, ...]) -> None:
+            runner.run(send(client, request))
+
+        attack()
+        runner.run(client.aclose())
+        runner.run(engine.stop())
+    assert sum(seen.values()) >= 2000
+    assert seen[200] >= 20, "some requests must get through, or nothing was tried"
+    assert len(seen) >= 5
