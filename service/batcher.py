@@ -1,6 +1,7 @@
 """The batcher: rows of requests that ask for the same graph run together, in buckets, on one worker thread."""
 
 import asyncio
+import logging
 import math
 import time
 from collections import OrderedDict, deque
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from service.errors import OverloadedError, UnavailableError
 
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -75,7 +76,6 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher")
         self._worker: asyncio.Task[None] | None = None
-        self._running: list[_Piece] = []
         self._closed: str | None = None
 
     @property
@@ -102,18 +102,14 @@ class Batcher:
             OverloadedError: too many rows wait.
             UnavailableError: the batcher was stopped, or its worker died.
         """
-        total = len(next(iter(rows.values())))
+        total = _rows(rows)
         self._admit(total)
         loop = asyncio.get_running_loop()
         largest = self._buckets[-1]
-        pieces = [
-            _Piece(
-                {name: array[start : start + largest] for name, array in rows.items()},
-                min(largest, total - start),
-                loop.create_future(),
-            )
-            for start in range(0, total, largest)
-        ]
+        pieces = []
+        for start in range(0, total, largest):
+            part = {name: array[start : start + largest] for name, array in rows.items()}
+            pieces.append(_Piece(part, min(largest, total - start), loop.create_future()))
         self._queues.setdefault(key, deque()).extend(pieces)
         self._queue_rows += total
         self._arrived.set()
@@ -124,14 +120,14 @@ class Batcher:
         finally:
             for piece in pieces:
                 piece.answer.cancel()
-        return _concatenate(answers)
+        return _join(answers)
 
     async def stop(self) -> None:
         """Let the run in progress end, refuse what waits, and take nothing any more."""
-        self._close("the service is shutting down; come back in a few seconds")
+        self._close("the service is shutting down; ask another replica or come back later")
         self._arrived.set()
         if self._worker is not None:
-            await asyncio.wait([self._worker])
+            await self._worker
         self._thread.shutdown(wait=False)
 
     def _admit(self, rows: int) -> None:
@@ -140,38 +136,33 @@ class Batcher:
         if self._queue_rows + rows > self._max_queue_rows:
             wait_s = max(1, math.ceil(self._queue_rows * self._row_time_s))
             raise OverloadedError(
-                f"{self._queue_rows} rows wait, {rows} more would exceed the queue's {self._max_queue_rows}; "
-                f"come again in {wait_s} s or send fewer rows",
+                f"{self._queue_rows} rows wait already and {rows} more would exceed {self._max_queue_rows}; "
+                f"come again in {wait_s} s, or send fewer rows",
                 retry_after_s=wait_s,
             )
 
     async def _work(self) -> None:
-        """Run batch after batch until the batcher is closed; however this ends, no caller is left waiting."""
-        reason = "it was cancelled"
+        """Run batch after batch until the batcher is closed; no caller is left waiting, however this ends."""
+        reason = "the worker was cancelled"
         try:
             while self._closed is None:
-                batch = self._next_batch()
-                if batch is None:
-                    self._arrived.clear()
-                    await self._arrived.wait()
-                else:
-                    await self._answer(*batch)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - asyncio would end the process on a SystemExit from a run
+                await self._arrived.wait()
+                self._arrived.clear()
+                while batch := self._next_batch():
+                    await self._run_batch(*batch)
+        except Exception as error:  # noqa: BLE001 - it ends here, in the log and in what callers are told
             reason = repr(error)
-            _log.critical("the worker died", exc_info=error)
+            _LOG.exception("the batcher's worker died")
         finally:
-            self._close(f"the worker of the service died ({reason}); the service must be restarted")
-            self._refuse(self._running)
+            self._close(f"the worker of the service died ({reason}); it must be restarted")
 
     def _next_batch(self) -> tuple[Key, list[_Piece]] | None:
-        """Take pieces of the key whose turn it is, up to the largest bucket, dropping those nobody waits for."""
+        """Take pieces of the key whose turn it is, up to the largest bucket; drop those nobody waits for."""
         while self._queues:
             key, queue = self._queues.popitem(last=False)
             pieces: list[_Piece] = []
             room = self._buckets[-1]
-            while queue and (queue[0].answer.done() or queue[0].size <= room):
+            while queue and (queue[0].size <= room or queue[0].answer.done()):
                 piece = queue.popleft()
                 self._queue_rows -= piece.size
                 if not piece.answer.done():
@@ -183,60 +174,74 @@ class Batcher:
                 return key, pieces
         return None
 
-    async def _answer(self, key: Key, pieces: list[_Piece]) -> None:
-        """Run pieces in the worker thread and hand each its outcome."""
-        self._running = pieces
-        began_s = time.monotonic()
-        outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._execute, key, pieces)
-        elapsed_s = (time.monotonic() - began_s) / sum(piece.size for piece in pieces)
-        self._row_time_s = 0.9 * self._row_time_s + 0.1 * elapsed_s if self._row_time_s else elapsed_s
-        for piece, outcome in zip(pieces, outcomes, strict=True):
-            if piece.answer.done():
-                continue
-            if isinstance(outcome, Exception):
-                piece.answer.set_exception(outcome)
-            else:
-                piece.answer.set_result(outcome)
-        self._running = []
-
-    def _execute(self, key: Key, pieces: list[_Piece]) -> list[Arrays | Exception]:
-        """Run pieces joined and, where that fails, one by one, so that a bad one fails alone."""
+    async def _run_batch(self, key: Key, pieces: list[_Piece]) -> None:
+        """Compute pieces in the worker thread and hand each its answer or its own error."""
+        start_s = time.perf_counter()
+        loop = asyncio.get_running_loop()
         try:
-            return list(self._run_joined(key, pieces))
-        except Exception as error:  # noqa: BLE001 - it is the answer of the piece that caused it
-            if len(pieces) == 1:
-                return [error]
-            return [self._execute(key, [piece])[0] for piece in pieces]
+            answers = await loop.run_in_executor(self._thread, self._compute, key, [piece.rows for piece in pieces])
+        except BaseException:
+            for piece in pieces:
+                _resolve(piece, UnavailableError("the worker of the service died; send the request again"))
+            raise
+        for piece, answer in zip(pieces, answers, strict=True):
+            _resolve(piece, answer)
+        self._row_time_s = (time.perf_counter() - start_s) / sum(piece.size for piece in pieces)
 
-    def _run_joined(self, key: Key, pieces: list[_Piece]) -> Iterator[Arrays]:
-        """Run pieces as one batch, padded up to a bucket with copies of the last row, and cut the outputs apart."""
-        size = sum(piece.size for piece in pieces)
-        padding = next(bucket for bucket in self._buckets if bucket >= size) - size
-        parts = [piece.rows for piece in pieces]
-        last = {name: array[-1:] for name, array in parts[-1].items()}
-        outputs = self._run(key, _concatenate(parts + [last] * padding))
-        start = 0
-        for piece in pieces:
-            stop = start + piece.size
-            yield {name: array[start:stop] for name, array in outputs.items()}
-            start = stop
+    def _compute(self, key: Key, parts: list[Arrays]) -> list[Arrays | Exception]:
+        """Run parts together; where that fails, each alone, so that a bad one fails alone. Runs in the thread."""
+        try:
+            outputs = self._run_padded(key, _join(parts))
+        except Exception as error:  # noqa: BLE001 - whatever a graph raises is the answer to whoever asked for it
+            return [error] if len(parts) == 1 else [self._compute(key, [part])[0] for part in parts]
+        ends = list(accumulate(_rows(part) for part in parts))
+        starts = [0, *ends[:-1]]
+        return [
+            {name: array[start:end] for name, array in outputs.items()} for start, end in zip(starts, ends, strict=True)
+        ]
+
+    def _run_padded(self, key: Key, rows: Arrays) -> Arrays:
+        """Run rows at the smallest bucket that holds them, the last row repeated to fill it."""
+        count = _rows(rows)
+        padding = next(bucket for bucket in self._buckets if bucket >= count) - count
+        if padding:
+            rows = {name: _repeat_last(array, padding) for name, array in rows.items()}
+        return {name: array[:count] for name, array in self._run(key, rows).items()}
 
     def _close(self, reason: str) -> None:
-        """Refuse what waits and what is to come; the first reason stands."""
-        self._closed = self._closed or reason
-        waiting = [piece for queue in self._queues.values() for piece in queue]
-        self._queues.clear()
+        """Take nothing any more and refuse what waits; the first reason stays."""
+        if self._closed is not None:
+            return
+        self._closed = reason
+        while self._queues:
+            _, queue = self._queues.popitem()
+            for piece in queue:
+                _resolve(piece, UnavailableError(reason))
         self._queue_rows = 0
-        self._refuse(waiting)
-
-    def _refuse(self, pieces: list[_Piece]) -> None:
-        for piece in pieces:
-            if not piece.answer.done():
-                piece.answer.set_exception(UnavailableError(self._closed))
 
 
-def _concatenate(parts: list[Arrays]) -> Arrays:
-    """Join arrays of the same names along the batch axis."""
+def _resolve(piece: _Piece, answer: Arrays | Exception) -> None:
+    """Give a piece its answer, unless nobody waits for it any more."""
+    if piece.answer.done():
+        return
+    if isinstance(answer, Exception):
+        piece.answer.set_exception(answer)
+    else:
+        piece.answer.set_result(answer)
+
+
+def _repeat_last(array: NDArray[Any], times: int) -> NDArray[Any]:
+    """Fill an array up with its last row."""
+    return np.concatenate([array, np.repeat(array[-1:], times, axis=0)])
+
+
+def _rows(arrays: Arrays) -> int:
+    """Count the rows of arrays that all have as many."""
+    return len(next(iter(arrays.values())))
+
+
+def _join(parts: Sequence[Arrays]) -> Arrays:
+    """Put arrays of the same names one below the other."""
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

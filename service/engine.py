@@ -1,28 +1,24 @@
-"""The engine: the models of the store, loaded and warmed, behind one batcher."""
+"""The engine: the models of the store in memory, warmed, behind one batcher."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from artifact.errors import ArtifactError
 from artifact.manifest import Capability, Graph, Manifest
 from artifact.store import Artifact, Store
-from service.batcher import Batcher, Key
-from service.errors import CapabilityError, ParameterError, UnavailableError, UnknownModelError
+from service.batcher import Arrays, Batcher, Key
+from service.errors import CapabilityError, ServiceError, UnavailableError, UnknownModelError
 from service.runtime import DeviceReport, Session, choose_device
 from service.settings import Settings
 
-Arrays = dict[str, NDArray[Any]]
 Modality = Literal["image", "audio"]
 State = Literal["loading", "ready", "draining", "failed"]
 
-SAMPLES_PER_RUN = 16
-"""Importance samples of one row in one `log_weight` run: fixed, so that a row's sums do not depend on the batch."""
-
-_WARM_SIDE = 64
+SAMPLE_SLICE = 32
+"""Importance samples of one run of `log_weight`: whatever the batch, so that a row alone gives the same numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +27,13 @@ class ServedModel:
 
     Attributes:
         reference: `name@version`.
-        manifest: what is known of it.
+        manifest: the artifact's.
         sessions: its graphs by role.
     """
 
     reference: str
     manifest: Manifest
-    sessions: Mapping[str, Session]
+    sessions: dict[str, Session] = field(repr=False)
 
     @property
     def version(self) -> int:
@@ -49,116 +45,147 @@ class Engine:
     """Everything between an operation and a graph.
 
     Args:
-        settings: what to serve, on what, and the limits.
+        settings: the store, the models, the device and the limits.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._device = DeviceReport(settings.device, "cpu", "no device is chosen yet")
+        self.state: State = "loading"
+        self.failure: str | None = None
+        self.device = DeviceReport(settings.device, "cpu", "nothing is loaded yet")
         self._models: dict[str, ServedModel] = {}
-        self._batcher = Batcher(_run, buckets=settings.buckets, max_queue_rows=settings.max_queue_rows)
-        self._state: State = "loading"
-        self._failure: str | None = None
+        self._batcher: Batcher | None = None
 
     async def start(self) -> None:
-        """Open and verify the artifacts, build their sessions and warm them, off the event loop.
+        """Open and verify the artifacts, build their sessions and warm them.
 
         Raises:
-            UnknownModelError: the store is empty.
-            ArtifactError: a model is missing, damaged, or not what its manifest says.
+            ArtifactError: the store is empty or an artifact is bad.
             DeviceError: the device demanded does not work.
         """
         try:
-            self._device, models = await asyncio.to_thread(_load, self.settings)
-        except Exception as error:
-            self._state, self._failure = "failed", str(error)
+            self._models = await asyncio.to_thread(self._load)
+        except (ServiceError, ArtifactError) as error:
+            self.state, self.failure = "failed", str(error)
             raise
-        self._models = {model.reference: model for model in models}
-        self._state = "ready"
+        self._batcher = Batcher(
+            self._run_graph, buckets=self.settings.buckets, max_queue_rows=self.settings.max_queue_rows
+        )
+        self.state = "ready"
 
     async def stop(self) -> None:
-        """Let the run in progress end and refuse what waits."""
-        if self._state != "failed":
-            self._state = "draining"
-        await self._batcher.stop()
-
-    @property
-    def state(self) -> State:
-        """Where the engine stands; `failed` also once its worker has died."""
-        return "failed" if self._state == "ready" and self._batcher.closed else self._state
-
-    @property
-    def failure(self) -> str | None:
-        """Why the state is `failed`; None otherwise."""
-        return self._failure or (self._batcher.closed if self.state == "failed" else None)
-
-    @property
-    def device(self) -> DeviceReport:
-        """What the graphs run on, and why."""
-        return self._device
+        """Finish the run in progress, refuse the waiting ones."""
+        if self.state == "ready":
+            self.state = "draining"
+        if self._batcher is not None:
+            await self._batcher.stop()
 
     @property
     def queue_rows(self) -> int:
         """Rows that wait for their run."""
-        return self._batcher.queue_rows
+        return self._batcher.queue_rows if self._batcher else 0
 
     def models(self) -> list[ServedModel]:
-        """List the served models: in the settings' order or, where these name none, by name."""
+        """List the served models; the first one that can answer is the default of an endpoint."""
         return list(self._models.values())
 
     def model(self, reference: str | None, capability: Capability, modality: Modality | None = None) -> ServedModel:
         """Find the model for a request.
 
         Args:
-            reference: `name`, for the latest version served, or `name@version`; None for the first model that can.
+            reference: `name`, for its latest served version, or `name@version`; None for the default.
             capability: what it must be able to do.
-            modality: what it must take; None where the request does not tell.
+            modality: what it must take; None for either.
 
         Returns:
             The model.
 
         Raises:
-            UnknownModelError: no such model is served.
-            CapabilityError: it cannot do this, or no model can.
-            ParameterError: it takes another modality.
+            UnknownModelError: there is no such model.
+            CapabilityError: it cannot do that, or none can.
         """
-        able = [model for model in self._models.values() if _suits(model, capability, modality)]
-        cure = f"models that can: {_names(able)}"
-        subject = capability if modality is None else f"{capability} {modality}"
+        able = [
+            model
+            for model in self._models.values()
+            if capability in model.manifest.capabilities and modality in (None, model.manifest.geometry.modality)
+        ]
+        names = ", ".join(model.reference for model in able) or "none"
         if reference is None:
             if not able:
-                raise CapabilityError(f"no served model can {subject}; served are: {_names(self.models())}")
+                raise CapabilityError(f"no served model can {capability}")
             return able[0]
-        model = self._find(reference)
-        if capability not in model.manifest.capabilities:
-            can = ", ".join(model.manifest.capabilities) or "nothing"
-            raise CapabilityError(f"model {model.reference} cannot {capability}, it can: {can}; {cure}")
-        if model not in able:
-            found = model.manifest.geometry.modality
-            raise ParameterError(f"model {model.reference} takes {found}, the request holds {modality}; {cure}")
-        return model
-
-    def _find(self, reference: str) -> ServedModel:
         found = [m for m in self._models.values() if reference in (m.reference, m.manifest.name)]
         if not found:
-            raise UnknownModelError(f"no model {reference!r} is served; served are: {_names(self.models())}")
-        return max(found, key=lambda model: model.version)
+            served = ", ".join(self._models) or "none"
+            raise UnknownModelError(f"no model {reference!r} is served; there are: {served}")
+        model = max(found, key=lambda candidate: candidate.version)
+        if model not in able:
+            capabilities = ", ".join(model.manifest.capabilities)
+            raise CapabilityError(
+                f"{model.reference} cannot {capability}, only {capabilities}; models that can: {names}"
+            )
+        return model
 
     async def run(self, model: ServedModel, graph: str, rows: Arrays) -> Arrays:
         """Run a graph on rows, joined with those of other requests.
 
         Args:
-            model: one of `models()`.
-            graph: the graph's role.
-            rows: every input by name, `[B, ...]`, B at least 1.
+            model: which.
+            graph: the role of its graph.
+            rows: every input by name, `[B, ...]`.
 
         Returns:
             Every output by name, `[B, ...]`.
 
         Raises:
-            UnavailableError: the engine is not ready, or its worker died.
+            UnavailableError: the engine is not ready.
             OverloadedError: too many rows wait.
         """
-        if self.state != "ready":
-            raise UnavailableError(self.failure or f"the service is {self.state}; come back in a few seconds")
-        return await self._batcher.submit(_ModelKey.of(model, graph, rows), rows)
+        if self._batcher is None or self.state != "ready":
+            raise UnavailableError(f"the service is {self.state}: {self.failure or 'come again in a moment'}")
+        try:
+            return await self._batcher.submit(Key.of(model.reference, graph, rows), rows)
+        except UnavailableError:
+            if self._batcher.closed and self.state == "ready":
+                self.state, self.failure = "failed", self._batcher.closed
+            raise
+
+    def _run_graph(self, key: Key, rows: Arrays) -> Arrays:
+        """Run one batch; called in the batcher's thread."""
+        return self._models[key.model].sessions[key.operation].run(rows)
+
+    def _load(self) -> dict[str, ServedModel]:
+        """Open all models, in the order in which they serve as defaults."""
+        store = Store(self.settings.store)
+        artifacts = [store.open(reference) for reference in self.settings.models or store.names()]
+        if not artifacts:
+            raise UnknownModelError(
+                f"the store {self.settings.store} holds no models; set LATENTD_STORE to a folder of artifacts, "
+                "or publish one with python -m training export"
+            )
+        first = artifacts[0]
+        self.device = choose_device(self.settings.device, first.file(next(iter(first.manifest.graphs))))
+        return {artifact.reference: self._open(artifact) for artifact in artifacts}
+
+    def _open(self, artifact: Artifact) -> ServedModel:
+        """Build the sessions of a model and run each at every bucket once."""
+        sessions = {
+            role: Session(
+                artifact.file(role), role, graph, provider=self.device.provider, threads=self.settings.threads
+            )
+            for role, graph in artifact.manifest.graphs.items()
+        }
+        for role, graph in artifact.manifest.graphs.items():
+            for bucket in self.settings.buckets:
+                sessions[role].run(_example(graph, {"B": bucket, "S": SAMPLE_SLICE}))
+        return ServedModel(artifact.reference, artifact.manifest, sessions)
+
+
+def _example(graph: Graph, sizes: dict[str, int]) -> dict[str, np.ndarray[Any, Any]]:
+    """Make inputs of zeros for a graph, unknown axes at one."""
+    return {
+        tensor.name: np.zeros(
+            [sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in tensor.shape], dtype=tensor.dtype
+        )
+        for tensor in graph.inputs
+    }

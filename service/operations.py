@@ -93,13 +93,15 @@ async def decode(engine: Engine, model: ServedModel, z: Float32[np.ndarray, "B D
         raise ParameterError(f"z is {list(z.shape)}, {model.reference} takes [B, {dimensions}] with B at least 1")
     if not np.isfinite(z).all():
         raise ParameterError("z holds values that are not finite float32 numbers; send finite ones")
-    return await _mean(engine, model, z)
+    return await _mean(engine, model, z.astype(np.float32, copy=False))
 
 
 async def _mean(engine: Engine, model: ServedModel, z: Float32[np.ndarray, "B D"]) -> UInt8[np.ndarray, "B H W C"]:
     """Decode and round."""
     mean = (await engine.run(model, "decode", {"z": z}))["mean"]
-    return np.clip(np.rint(np.nan_to_num(mean)), 0, 255).astype(np.uint8)
+    if not np.isfinite(mean).all():
+        raise ParameterError("z is so large that the decoder overflows; the prior's own values are of the order of 1")
+    return np.clip(np.rint(mean), 0, 255).astype(np.uint8)
 
 
 async def reconstruct(
@@ -204,5 +206,5 @@ def _check_noise(seed: int, first_index: int, rows: int) -> None:
         raise ParameterError(f"n is {rows}, expected at least 1")
     if not 0 <= seed <= MAX_SEED:
         raise ParameterError(f"seed is {seed}, expected 0 .. 2^63 - 1")
-    if not 0 <= first_index <= MAX_SEED - rows:
+    if not 0 <= first_index <= MAX_SEED - (rows - 1):
         raise ParameterError(f"first_index is {first_index}, expected 0 .. 2^63 - 1 for every row")

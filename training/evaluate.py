@@ -67,13 +67,14 @@ def bounds(
 
     bar = tqdm(total=len(images) * samples, unit="sample", unit_scale=True, desc="bounds", disable=not progress)
     parts: list[BoundEstimate] = []
-    total = 0.0
+    total, done = 0.0, 0
     with bar, _one_thread_each() as workers, ThreadPoolExecutor(workers) as pool:
         for part in pool.map(measure, firsts):
             parts.append(part)
             total += float(part.iwae_nats.sum())
+            done += len(part.iwae_nats)
             bar.update(len(part.iwae_nats) * samples)
-            bar.set_postfix_str(f"iwae {total / (bar.n / samples):.3f} nats", refresh=False)
+            bar.set_postfix_str(f"iwae {total / done:.3f} nats", refresh=False)
     names = BoundEstimate.__dataclass_fields__
     return BoundEstimate(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 

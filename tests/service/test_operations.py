@@ -228,8 +228,7 @@ def test_a_dead_worker_shows(settings: Settings, toy_references: Any) -> None:
             await operations.encode(engine, model_of(engine, "toy-binary"), toy_references["toy-binary"].images(1))
         assert engine.state == "failed"
         assert "died" in engine.failure
-        with pytest.raises(RuntimeError):
-            await engine.stop()
+        await engine.stop()
 
     asyncio.run(main())
 
