@@ -1,0 +1,121 @@
+"""Array formats, against files written by others' rules."""
+
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.data import DataConfig, load
+from training.data.formats import amat_images, idx_images, npy_images, read_bytes
+from training.data.splits import draw_splits
+from training.errors import DataError
+
+IMAGES = np.random.default_rng(0).integers(0, 2, (12, 6, 6, 1), dtype=np.uint8) * np.uint8(255)
+
+
+def amat(images: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savetxt(buffer, images.reshape(len(images), -1) // 255, fmt="%d")
+    return buffer.getvalue()
+
+
+def idx(images: np.ndarray) -> bytes:
+    shape = images.shape[:3]
+    return bytes([0, 0, 8, 3]) + np.array(shape, dtype=">i4").tobytes() + images.tobytes()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def test_every_format_gives_the_same_images() -> None:
+    for found in (amat_images(amat(IMAGES), "a"), idx_images(idx(IMAGES), "i"), npy_images(npy(IMAGES[..., 0]), "n")):
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, IMAGES)
+    assert amat_images(amat(IMAGES).replace(b"\n", b" \r\n"), "crlf").shape == IMAGES.shape
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (amat(IMAGES).replace(b"1", b"2", 1), "line 1: found something else"),
+        (amat(IMAGES)[:-20], "is the file complete"),
+        (b"0 1 0\n", "expected square images"),
+        (b"", "expected square images"),
+    ],
+)
+def test_amat_that_is_none_is_told(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        amat_images(content, "file.amat")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(idx(IMAGES)[:-1], "promises"), (b"\0\0\x0d\x03", "not an IDX file"), (b"", "not an IDX file")],
+)
+def test_idx_that_is_none_is_told(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        idx_images(content, "file.idx")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"junk", "file"),
+        (npy(IMAGES.astype(np.float32)), "expected uint8"),
+        (npy(np.array([None], dtype=object)), "object"),
+        (npy(IMAGES.repeat(2, axis=3)), "1 or 3"),
+    ],
+)
+def test_npy_that_is_none_is_told(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        npy_images(content, "file.npy")
+
+
+def test_gzipped_files_are_read_and_broken_ones_told(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"content"))
+    assert read_bytes(tmp_path / "a.gz") == b"content"
+    (tmp_path / "b.gz").write_bytes(gzip.compress(b"content" * 100)[:-12])
+    for name in ("b.gz", "none"):
+        with pytest.raises(DataError, match="cannot read"):
+            read_bytes(tmp_path / name)
+
+
+@pytest.mark.parametrize("source", ["amat", "idx", "npy"])
+def test_a_file_of_ones_own_is_divided_the_same_way_each_time(tmp_path: Path, source: str) -> None:
+    content = {"amat": amat, "idx": idx, "npy": npy}[source](IMAGES)
+    (tmp_path / "images").write_bytes(gzip.compress(content) if source == "idx" else content)
+    config = DataConfig(source=source, root=tmp_path / "images", channels=1, test_fraction=0.25)
+    one, two = load(config), load(config)
+    assert len(one.train) + len(one.validation) + len(one.test) == 12
+    assert len(one.test) == 3
+    assert np.array_equal(one.train, two.train)
+    other = load(config.model_copy(update={"split_seed": 1}))
+    assert not np.array_equal(one.train, other.train)
+    with pytest.raises(DataError, match=r"1 channels, the recipe says data\.channels = 3"):
+        load(config.model_copy(update={"channels": 3}))
+
+
+def test_splits_are_disjoint_and_whole() -> None:
+    train, validation, test = draw_splits(100, 0.1, 0.2, 0)
+    assert (len(train), len(validation), len(test)) == (70, 10, 20)
+    assert sorted(train + validation + test) == list(range(100))
+    with pytest.raises(DataError, match="cannot be divided"):
+        draw_splits(2, 0.1, 0.1, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": "folder", "root": "."}, "needs size"),
+        ({"source": "npy"}, "needs root"),
+        ({"source": "imagenet"}, "source"),
+    ],
+)
+def test_a_table_that_is_not_complete_is_refused(values: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataConfig.model_validate(values)

@@ -1,0 +1,90 @@
+"""Folders and archives of pictures."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.data import DataConfig, load
+from training.data.pictures import square
+from training.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make 20 pictures of one colour each, of differing sizes and types, with rubbish beside them."""
+    root = tmp_path / "pictures"
+    (root / "deep").mkdir(parents=True)
+    for index in range(20):
+        picture = Image.new("RGB", (10 + index, 24), (10 * index, 0, 255 - 10 * index))
+        kind = ("png", "jpeg", "webp")[index % 3]
+        picture.save(root / ("deep" if index % 2 else ".") / f"{index:02d}.{kind}", lossless=True)
+    (root / "notes.txt").write_text("not a picture")
+    (root / ".hidden.png").write_bytes(b"junk")
+    return root
+
+
+def archive_of(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for member in sorted(folder.rglob("*")):
+            file.write(member, member.relative_to(folder))
+        file.writestr("__MACOSX/x.png", b"junk")
+    return path
+
+
+def test_a_folder_and_its_archive_give_the_same_squares(folder: Path, tmp_path: Path) -> None:
+    path = archive_of(folder, tmp_path / "pictures.zip")
+    one = load(DataConfig(source="folder", root=folder, size=8))
+    two = load(DataConfig(source="zip", root=path, size=8))
+    assert one.train.shape == (16, 8, 8, 3)
+    assert one.validation.shape == one.test.shape == (2, 8, 8, 3)
+    for name in ("train", "validation", "test"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
+    everything = np.concatenate([one.train, one.validation, one.test])
+    reds = sorted(int(round(image[..., 0].mean() / 10)) for image in everything)
+    assert reds == list(range(20))
+    assert load(DataConfig(source="folder", root=folder, size=8, channels=1)).train.shape == (16, 8, 8, 1)
+
+
+def test_split_folders_are_the_splits(tmp_path: Path) -> None:
+    for split, count in (("train", 4), ("val", 2), ("test", 3)):
+        (tmp_path / split).mkdir()
+        for index in range(count):
+            Image.new("L", (9, 9), index).save(tmp_path / split / f"{index}.png")
+    found = load(DataConfig(source="folder", root=tmp_path, size=9, channels=1))
+    assert [len(part) for part in (found.train, found.validation, found.test)] == [4, 2, 3]
+    for path in (tmp_path / "test").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="none for test"):
+        load(DataConfig(source="folder", root=tmp_path, size=9, channels=1))
+
+
+def test_a_square_is_cut_from_the_centre() -> None:
+    image = np.zeros((10, 30, 1), dtype=np.uint8)
+    image[:, 10:20] = 200
+    assert (square(image, 5) == 200).all()
+    gradient = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
+    assert np.array_equal(square(gradient, 8), gradient)
+
+
+def test_what_cannot_be_read_is_told_with_its_name(folder: Path, tmp_path: Path) -> None:
+    (folder / "00.png").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"00\.png.*mend or remove it"):
+        load(DataConfig(source="folder", root=folder, size=8))
+    with pytest.raises(DataError, match="is not a folder"):
+        load(DataConfig(source="folder", root=tmp_path / "none", size=8))
+    with pytest.raises(DataError, match="as a zip archive"):
+        load(DataConfig(source="zip", root=folder / "notes.txt", size=8))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no pictures"):
+        load(DataConfig(source="folder", root=tmp_path / "empty", size=8))
+
+
+@pytest.mark.data
+def test_the_archive_of_small_photographs_is_read(data_root: Path) -> None:
+    path = data_root / "cifar10-jpg" / "cifar10-jpg-test.zip"
+    found = load(DataConfig(source="zip", root=path, size=32))
+    assert len(found.train) + len(found.validation) + len(found.test) == 10_000
+    assert found.train.shape[1:] == (32, 32, 3)

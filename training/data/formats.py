@@ -1,0 +1,111 @@
+"""Array formats: `.amat` text, IDX and `.npy`, from bytes to uint8 images."""
+
+import gzip
+import zlib
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.arrays import read_npy
+from media.errors import MediaError
+from training.data.splits import Images
+from training.errors import DataError
+
+_ZERO, _ONE, _SPACES = ord("0"), ord("1"), np.frombuffer(b" \t\r\n", dtype=np.uint8)
+_IDX_UINT8 = 0x08
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, decompressed if it is gzipped.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {error}; is it complete?") from error
+
+
+def amat_images(content: bytes, name: str) -> Images:
+    """Read binarised images, one a line, pixels 0 or 1 between spaces.
+
+    Args:
+        content: of the file.
+        name: for messages.
+
+    Returns:
+        `[N, side, side, 1]`, 0 or 255.
+
+    Raises:
+        DataError: the text is of another form.
+    """
+    symbols = np.frombuffer(content, dtype=np.uint8)
+    digit = (symbols == _ZERO) | (symbols == _ONE)
+    if not (digit | np.isin(symbols, _SPACES)).all():
+        row = int(np.count_nonzero(symbols[: int(np.argmin(digit | np.isin(symbols, _SPACES)))] == ord("\n"))) + 1
+        raise DataError(f"{name}, line {row}: found something else than 0, 1 and spaces; is this a binarised .amat file?")
+    lines = content.splitlines()
+    columns = len(lines[0].split()) if lines else 0
+    side = round(columns**0.5)
+    if columns == 0 or side * side != columns or digit.sum() != columns * len(lines):
+        raise DataError(
+            f"{name}: {int(digit.sum())} pixels on {len(lines)} lines, the first with {columns}; "
+            "expected square images, one a line; is the file complete?"
+        )
+    return (symbols[digit] - np.uint8(_ZERO)).reshape(-1, side, side, 1) * np.uint8(255)
+
+
+def idx_images(content: bytes, name: str) -> Images:
+    """Read the IDX format of MNIST: magic 0 0 type rank, big-endian dimensions, values.
+
+    Args:
+        content: of the file.
+        name: for messages.
+
+    Returns:
+        `[N, H, W, C]`.
+
+    Raises:
+        DataError: another type, rank or length.
+    """
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _IDX_UINT8 or content[3] not in (3, 4):
+        raise DataError(f"{name}: not an IDX file of uint8 images (it begins {content[:4].hex()}, expected 00000803)")
+    rank = content[3]
+    start = 4 + 4 * rank
+    shape = tuple(int.from_bytes(content[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(rank))
+    if len(content) - start != prod(shape):
+        raise DataError(f"{name}: {len(content) - start} bytes of pixels, its header {shape} promises {prod(shape)}")
+    return _with_channels(np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy(), name)
+
+
+def npy_images(content: bytes, name: str) -> Images:
+    """Read `[N, H, W]` or `[N, H, W, C]` uint8 from a `.npy` file.
+
+    Args:
+        content: of the file.
+        name: for messages.
+
+    Returns:
+        `[N, H, W, C]`.
+
+    Raises:
+        DataError: another type or rank.
+    """
+    try:
+        return _with_channels(read_npy(content, max_bytes=len(content)), name)
+    except MediaError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def _with_channels(array: NDArray[np.generic], name: str) -> Images:
+    """Add the channel axis where it is missing."""
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3):
+        raise DataError(f"{name}: found {array.dtype} {array.shape}, expected uint8 [N, H, W] or [N, H, W, 1 or 3]")
+    images: NDArray[np.uint8] = array.astype(np.uint8, copy=False)
+    return images

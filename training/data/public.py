@@ -1,0 +1,196 @@
+"""Public sets: official addresses, checksums, splits; read from local files instead where a root is given."""
+
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+import requests
+
+from training.data.formats import amat_images, idx_images, read_bytes
+from training.data.splits import Images, Splits
+from training.errors import DataError
+
+_CACHE = Path("data")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file at its official address.
+
+    Attributes:
+        url: the address.
+        checksum: `algorithm:hex`, of the file as it is served.
+    """
+
+    url: str
+    checksum: str
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.url.rsplit("/", 1)[1]
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """A set by name.
+
+    Attributes:
+        name: as recipes call it.
+        files: what it is made of.
+        read: from the files' contents, in that order, to train, validation and test.
+        licence: of the data.
+    """
+
+    name: str
+    files: tuple[Remote, ...]
+    read: Callable[[list[bytes]], tuple[Images, Images, Images]]
+    licence: str
+
+    def load(self, root: Path | None) -> Splits:
+        """Read the set from a folder, or fetch it first.
+
+        Args:
+            root: the folder that holds the files under their official names, plain or gzipped; None to download
+                them into `data/<name>/`.
+
+        Returns:
+            The splits.
+
+        Raises:
+            DataError: a file is missing, damaged or cannot be had.
+        """
+        contents = [_local(file, root) if root else _fetched(file, _CACHE / self.name) for file in self.files]
+        train, validation, test = self.read(contents)
+        source = self.files[0].url.rsplit("/", 1)[0]
+        return Splits(train, validation, test, name=self.name, source=source, licence=self.licence)
+
+
+def _local(file: Remote, root: Path) -> bytes:
+    """Find a file under its official name, gzipped or not, and compare its checksum."""
+    plain = file.name.removesuffix(".gz")
+    candidates = [root / file.name, root / plain, root / f"{plain}.gz"]
+    for path in candidates:
+        if path.is_file():
+            content = path.read_bytes() if path.name == file.name else read_bytes(path)
+            if path.name == file.name or not file.name.endswith(".gz"):
+                _verify(file, content, path)
+            return gzip.decompress(content) if content[:2] == b"\x1f\x8b" and path.suffix == ".gz" else content
+    looked = ", ".join(sorted({str(path) for path in candidates}))
+    raise DataError(f"none of {looked} is there; --data.root names the folder that holds {file.name}")
+
+
+def _verify(file: Remote, content: bytes, path: Path) -> None:
+    """Compare a content with the set's checksum."""
+    algorithm, expected = file.checksum.split(":")
+    found = hashlib.new(algorithm, content).hexdigest()
+    if found != expected:
+        raise DataError(f"{path}: {algorithm} is {found}, expected {expected}; the file is damaged, get it again")
+
+
+def _fetched(file: Remote, cache: Path) -> bytes:
+    """Download a file once; pooch checks it and keeps nothing that does not match."""
+    try:
+        path = pooch.retrieve(
+            file.url, known_hash=file.checksum, fname=file.name, path=cache, downloader=_downloader()
+        )
+    except (requests.RequestException, OSError, ValueError) as error:
+        raise DataError(
+            f"cannot download {file.url}: {error}; get {file.name} yourself and give its folder as --data.root"
+        ) from error
+    content = Path(path).read_bytes()
+    return gzip.decompress(content) if file.name.endswith(".gz") and not file.name.endswith(".tar.gz") else content
+
+
+def _downloader() -> pooch.HTTPDownloader:
+    """Show progress, and give up on a silent server."""
+    return pooch.HTTPDownloader(progressbar=True, timeout=30)
+
+
+def _read_amat(contents: list[bytes]) -> tuple[Images, Images, Images]:
+    """Read the three files of the fixed binarisation."""
+    train, validation, test = (amat_images(content, "binarised MNIST") for content in contents)
+    return train, validation, test
+
+
+def _read_idx(contents: list[bytes]) -> tuple[Images, Images, Images]:
+    """Read MNIST-like files; the last 10,000 of train are the validation split."""
+    train, test = (idx_images(content, "images") for content in contents)
+    return train[:-10_000], train[-10_000:], test
+
+
+_CIFAR_RECORD = 1 + 3 * 32 * 32
+
+
+def _read_cifar(contents: list[bytes]) -> tuple[Images, Images, Images]:
+    """Read the binary version's records, label then planes; the last 5,000 of train are the validation split."""
+
+    def batch(archive: tarfile.TarFile, name: str) -> Images:
+        member = archive.extractfile(f"cifar-10-batches-bin/{name}.bin")
+        if member is None:
+            raise DataError(f"the CIFAR-10 archive has no {name}.bin; get it again")
+        records = np.frombuffer(member.read(), dtype=np.uint8).reshape(-1, _CIFAR_RECORD)
+        return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+    try:
+        with tarfile.open(fileobj=io.BytesIO(contents[0])) as archive:
+            train = np.concatenate([batch(archive, f"data_batch_{number}") for number in range(1, 6)])
+            test = batch(archive, "test_batch")
+    except (tarfile.TarError, KeyError, ValueError) as error:
+        raise DataError(f"the CIFAR-10 archive cannot be read: {error}; get it again") from error
+    return train[:-5_000], train[-5_000:], test
+
+
+_LAROCHELLE = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
+_FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+
+PUBLIC = {
+    entry.name: entry
+    for entry in (
+        PublicSet(
+            "binarized-mnist",
+            (
+                Remote(f"{_LAROCHELLE}/binarized_mnist_train.amat", "sha256:ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
+                Remote(f"{_LAROCHELLE}/binarized_mnist_valid.amat", "sha256:1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
+                Remote(f"{_LAROCHELLE}/binarized_mnist_test.amat", "sha256:e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
+            ),
+            _read_amat,
+            "CC BY-SA 3.0 (MNIST)",
+        ),
+        PublicSet(
+            "mnist",
+            (
+                Remote(f"{_MNIST}/train-images-idx3-ubyte.gz", "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+                Remote(f"{_MNIST}/t10k-images-idx3-ubyte.gz", "md5:9fb629c4189551a2d022fa330f9573f3"),
+            ),
+            _read_idx,
+            "CC BY-SA 3.0",
+        ),
+        PublicSet(
+            "fashion-mnist",
+            (
+                Remote(f"{_FASHION}/train-images-idx3-ubyte.gz", "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+                Remote(f"{_FASHION}/t10k-images-idx3-ubyte.gz", "md5:bef4ecab320f06d8554ea6380940ec79"),
+            ),
+            _read_idx,
+            "MIT",
+        ),
+        PublicSet(
+            "cifar10",
+            (
+                Remote(
+                    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530"
+                ),
+            ),
+            _read_cifar,
+            "unspecified (Krizhevsky 2009)",
+        ),
+    )
+}
