@@ -47,7 +47,9 @@ def amat_images(content: bytes, name: str) -> Images:
     digit = (symbols == _ZERO) | (symbols == _ONE)
     if not (digit | np.isin(symbols, _SPACES)).all():
         row = int(np.count_nonzero(symbols[: int(np.argmin(digit | np.isin(symbols, _SPACES)))] == ord("\n"))) + 1
-        raise DataError(f"{name}, line {row}: found something else than 0, 1 and spaces; is this a binarised .amat file?")
+        raise DataError(
+            f"{name}, line {row}: found something else than 0, 1 and spaces; is this a binarised .amat file?"
+        )
     lines = content.splitlines()
     columns = len(lines[0].split()) if lines else 0
     side = round(columns**0.5)

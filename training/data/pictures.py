@@ -18,7 +18,13 @@ from training.errors import DataError
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
 _MAX_PIXELS = 2**28
-_SPLIT_FOLDERS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
 
 Reader = Callable[[str], bytes]
 

@@ -97,9 +97,7 @@ def _verify(file: Remote, content: bytes, path: Path) -> None:
 def _fetched(file: Remote, cache: Path) -> bytes:
     """Download a file once; pooch checks it and keeps nothing that does not match."""
     try:
-        path = pooch.retrieve(
-            file.url, known_hash=file.checksum, fname=file.name, path=cache, downloader=_downloader()
-        )
+        path = pooch.retrieve(file.url, known_hash=file.checksum, fname=file.name, path=cache, downloader=_downloader())
     except (requests.RequestException, OSError, ValueError) as error:
         raise DataError(
             f"cannot download {file.url}: {error}; get {file.name} yourself and give its folder as --data.root"
@@ -157,9 +155,18 @@ PUBLIC = {
         PublicSet(
             "binarized-mnist",
             (
-                Remote(f"{_LAROCHELLE}/binarized_mnist_train.amat", "sha256:ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
-                Remote(f"{_LAROCHELLE}/binarized_mnist_valid.amat", "sha256:1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
-                Remote(f"{_LAROCHELLE}/binarized_mnist_test.amat", "sha256:e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
+                Remote(
+                    f"{_LAROCHELLE}/binarized_mnist_train.amat",
+                    "sha256:ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
+                ),
+                Remote(
+                    f"{_LAROCHELLE}/binarized_mnist_valid.amat",
+                    "sha256:1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
+                ),
+                Remote(
+                    f"{_LAROCHELLE}/binarized_mnist_test.amat",
+                    "sha256:e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
+                ),
             ),
             _read_amat,
             "CC BY-SA 3.0 (MNIST)",

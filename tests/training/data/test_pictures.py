@@ -43,7 +43,7 @@ def test_a_folder_and_its_archive_give_the_same_squares(folder: Path, tmp_path: 
     for name in ("train", "validation", "test"):
         assert np.array_equal(getattr(one, name), getattr(two, name))
     everything = np.concatenate([one.train, one.validation, one.test])
-    reds = sorted(int(round(image[..., 0].mean() / 10)) for image in everything)
+    reds = sorted(round(image[..., 0].mean() / 10) for image in everything)
     assert reds == list(range(20))
     assert load(DataConfig(source="folder", root=folder, size=8, channels=1)).train.shape == (16, 8, 8, 1)
 
