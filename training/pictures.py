@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from media.images import contact_sheet
 from numpy.typing import NDArray
 
 from artifact.noise import PRIOR_STREAM, batch_normal
+from media.images import contact_sheet
 from models.model import LatentVariableModel
 
 
