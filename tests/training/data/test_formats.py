@@ -67,7 +67,7 @@ def test_idx_that_is_none_is_told(content: bytes, message: str) -> None:
     [
         (b"junk", "file"),
         (npy(IMAGES.astype(np.float32)), "expected uint8"),
-        (npy(np.array([None], dtype=object)), "object"),
+        (npy(np.array([None], dtype=object)), "expected booleans, integers or floats"),
         (npy(IMAGES.repeat(2, axis=3)), "1 or 3"),
     ],
 )
