@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -229,7 +229,7 @@ class Manifest(Part):
     model_hash: Sha256
 
     @model_validator(mode="after")
-    def _hash_matches(self) -> Self:
+    def _hash_matches(self) -> "Manifest":
         expected = model_hash(self.graphs, self.files)
         if self.model_hash != expected:
             raise ValueError(f"model_hash is {self.model_hash}, its graphs and weights give {expected}")

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -47,7 +46,7 @@ class DiagonalGaussian:
         """
         return 0.5 * (self.mean.square() + self.log_variance.exp() - self.log_variance - 1.0)
 
-    def detach(self) -> Self:
+    def detach(self) -> "DiagonalGaussian":
         """Cut the distribution from the graph that made its parameters."""
         return type(self)(self.mean.detach(), self.log_variance.detach())
 

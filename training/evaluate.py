@@ -149,7 +149,7 @@ def evaluate(
         reconstruction = model.mean(posterior["mean"]).round().clamp(0, 255).to(torch.uint8).numpy()
         means.append(posterior["mean"].double().numpy())
         errors.append(mse(x, reconstruction))
-        ratios.append(psnr_db(x, reconstruction, peak=255))
+        ratios.append(psnr_db(x, reconstruction, peak=255.0))
     estimate = bounds(model, images, samples=samples, seed=seed, progress=progress)
     count, dimensions = len(images), int(np.prod(images.shape[1:]))
     psnr = np.concatenate(ratios)

@@ -22,7 +22,7 @@ from service.options import (
     SampleOptions,
 )
 
-_PEAK = 255
+_PEAK = 255.0
 _HEADER_ITEMS = 256
 """So many items' figures fit into a header; JSON holds them all."""
 
