@@ -15,6 +15,7 @@ from training.fit import fit
 from training.recipe import read_recipe
 from training.run import Run
 
+_RUNS = Path("runs")
 _OVERRIDES = "Any key of the recipe can be set as --table.key VALUE, such as --data.root PATH or --fit.steps 100."
 
 
@@ -44,13 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
     one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
     two = commands.add_parser("evaluate", help="measure a run on a split and store the figures", epilog=_OVERRIDES)
-    two.add_argument("run", type=Path, help="folder of the run")
+    two.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     two.add_argument("--split", choices=("train", "validation", "test"), default="test")
     two.add_argument("--samples", type=int, default=100, help="importance samples of the IWAE bound (default: 100)")
     two.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     two.add_argument("--limit", type=int, help="only the first so many examples")
     three = commands.add_parser("export", help="write a run's graphs and publish them", epilog=_OVERRIDES)
-    three.add_argument("run", type=Path, help="folder of the run")
+    three.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     three.add_argument("--store", type=Path, default=Path("pretrained"), help="where to publish (default: pretrained)")
     return parser
 
@@ -80,7 +81,7 @@ def _fit(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         recipe = run.recipe(overrides)
     else:
         recipe = read_recipe(given, overrides)
-        run = Run(options.output or Path("runs") / recipe.name)
+        run = Run(options.output or _RUNS / recipe.name)
         if options.resume and run.recipe_file.exists():
             recipe = run.recipe(overrides)
         elif options.resume:
@@ -93,11 +94,16 @@ def _fit(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     return 0
 
 
+def _run_of(path: Path, overrides: dict[str, str]) -> Run:
+    """Find a run by its folder, or by its recipe in the folder where fits are kept."""
+    return Run(_RUNS / read_recipe(path, overrides).name) if path.is_file() else Run(path)
+
+
 def _evaluate(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Measure a run and print the figures."""
     if options.samples < 1 or (options.limit is not None and options.limit < 1):
         raise RecipeError("--samples and --limit are at least 1")
-    run = Run(options.run)
+    run = _run_of(options.run, overrides)
     splits = load(run.recipe(overrides).data)
     result = evaluate_run(
         run, splits, split=options.split, samples=options.samples, seed=options.seed, limit=options.limit
@@ -108,7 +114,7 @@ def _evaluate(options: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 def _export(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Publish a run."""
-    run = Run(options.run)
+    run = _run_of(options.run, overrides)
     artifact = export(run, load(run.recipe(overrides).data), Store(options.store))
     print(f"published {artifact.reference} in {artifact.path}")
     return 0

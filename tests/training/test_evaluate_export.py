@@ -61,6 +61,15 @@ def test_the_command_prints_and_stores_figures(run: Run, capsys: pytest.CaptureF
     assert metrics["kl_nats"] == pytest.approx(metrics["kl_closed_form_nats"], rel=0.2)
 
 
+def test_a_run_is_found_by_its_recipe(
+    run: Run, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.cli._RUNS", tmp_path)
+    (tmp_path / "bars-vae").symlink_to(run.path)
+    assert main(["evaluate", str(recipe_file), "--samples", "1", "--limit", "3"]) == 0
+    assert "elbo_nats" in capsys.readouterr().out
+
+
 def test_active_units_are_those_whose_mean_moves() -> None:
     means = np.random.default_rng(0).normal(size=(1000, 3)) * np.array([1.0, 0.05, 0.2])
     assert active_units(means) == 2
