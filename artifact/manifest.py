@@ -205,7 +205,7 @@ class Manifest(Part):
         metrics_note: how the metrics were measured, in a sentence.
         data: what it was fitted on.
         licence: of the weights.
-        git_commit: of the code that fitted it; None outside a checkout.
+        git_commit: of the code that exported it; None outside a checkout.
         model_hash: see `model_hash`.
     """
 

@@ -29,7 +29,7 @@ def card(manifest: Manifest, description: str, parameters: int, command: str) ->
 | data | {manifest.data.name} ({manifest.data.source}; {manifest.data.licence}) |
 | licence of the weights | {manifest.licence} |
 | created | {manifest.created} |
-| fitted at commit | {manifest.git_commit or "unknown"} |
+| exported at commit | {manifest.git_commit or "unknown"} |
 | model hash | `{manifest.model_hash}` |
 
 ## Metrics
