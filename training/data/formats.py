@@ -13,7 +13,7 @@ from media.errors import MediaError
 from training.data.splits import Images
 from training.errors import DataError
 
-_ZERO, _ONE, _SPACES = ord("0"), ord("1"), np.frombuffer(b" \t\r\n", dtype=np.uint8)
+_ZERO, _ONE, _NEWLINE, _SPACES = ord("0"), ord("1"), ord("\n"), np.frombuffer(b" \t\r\n", dtype=np.uint8)
 _IDX_UINT8 = 0x08
 
 
@@ -31,7 +31,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def amat_images(content: bytes, name: str) -> Images:
-    """Read binarised images, one a line, pixels 0 or 1 between spaces.
+    """Read binarised images, one a row of text, pixels 0 or 1 between spaces.
 
     Args:
         content: of the file.
@@ -45,18 +45,29 @@ def amat_images(content: bytes, name: str) -> Images:
     """
     symbols = np.frombuffer(content, dtype=np.uint8)
     digit = (symbols == _ZERO) | (symbols == _ONE)
-    if not (digit | np.isin(symbols, _SPACES)).all():
-        row = int(np.count_nonzero(symbols[: int(np.argmin(digit | np.isin(symbols, _SPACES)))] == ord("\n"))) + 1
+    foreign = ~(digit | np.isin(symbols, _SPACES))
+    foreign[1:] |= digit[1:] & digit[:-1]
+    if foreign.any():
+        row = content.count(b"\n", 0, int(np.argmax(foreign))) + 1
         raise DataError(
-            f"{name}, line {row}: found something else than 0, 1 and spaces; is this a binarised .amat file?"
+            f"{name}, row {row}: found something else than 0 and 1 between spaces; is this a binarised .amat file?"
         )
-    lines = content.splitlines()
-    columns = len(lines[0].split()) if lines else 0
+    starts = np.append(0, np.flatnonzero(symbols == _NEWLINE) + 1)
+    starts = starts[starts < symbols.size]
+    if not starts.size:
+        raise DataError(f"{name} is empty, expected square images, one a row; is the file complete?")
+    widths = np.add.reduceat(digit, starts, dtype=np.int64)
+    columns = int(widths[0])
     side = round(columns**0.5)
-    if columns == 0 or side * side != columns or digit.sum() != columns * len(lines):
+    if columns == 0 or side * side != columns:
         raise DataError(
-            f"{name}: {int(digit.sum())} pixels on {len(lines)} lines, the first with {columns}; "
-            "expected square images, one a line; is the file complete?"
+            f"{name}, row 1: found {columns} pixels, expected a square image such as 28 x 28 = 784; give another file"
+        )
+    if (widths != columns).any():
+        row = int(np.argmax(widths != columns))
+        raise DataError(
+            f"{name}, row {row + 1} of {widths.size}: found {widths[row]} pixels, expected {columns} as in the first; "
+            "is the file complete?"
         )
     return (symbols[digit] - np.uint8(_ZERO)).reshape(-1, side, side, 1) * np.uint8(255)
 
@@ -75,12 +86,18 @@ def idx_images(content: bytes, name: str) -> Images:
         DataError: another type, rank or length.
     """
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _IDX_UINT8 or content[3] not in (3, 4):
-        raise DataError(f"{name}: not an IDX file of uint8 images (it begins {content[:4].hex()}, expected 00000803)")
+        raise DataError(
+            f"{name}: not an IDX file of uint8 images (it begins {content[:4].hex()}, expected 00000803); "
+            "give the file of images, not that of labels"
+        )
     rank = content[3]
     start = 4 + 4 * rank
     shape = tuple(int.from_bytes(content[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(rank))
     if len(content) - start != prod(shape):
-        raise DataError(f"{name}: {len(content) - start} bytes of pixels, its header {shape} promises {prod(shape)}")
+        raise DataError(
+            f"{name}: {len(content) - start} bytes of pixels, its header {shape} promises {prod(shape)}; "
+            "is it complete?"
+        )
     return _with_channels(np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy(), name)
 
 
@@ -108,6 +125,8 @@ def _with_channels(array: NDArray[np.generic], name: str) -> Images:
     if array.ndim == 3:
         array = array[..., None]
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3):
-        raise DataError(f"{name}: found {array.dtype} {array.shape}, expected uint8 [N, H, W] or [N, H, W, 1 or 3]")
+        raise DataError(
+            f"{name}: found {array.dtype} {array.shape}, expected uint8 [N, H, W] or [N, H, W, 1 or 3]; convert it"
+        )
     images: NDArray[np.uint8] = array.astype(np.uint8, copy=False)
     return images

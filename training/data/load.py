@@ -34,7 +34,9 @@ def load(config: DataConfig) -> Splits:
         splits = _PICTURES[config.source](config, root) if config.source in _PICTURES else _array(config, root)
     found = splits.train.shape[3]
     if found != config.channels:
-        raise DataError(f"{splits.name} has {found} channels, the recipe says data.channels = {config.channels}")
+        raise DataError(
+            f"{splits.name} has {found} channels, the recipe says data.channels = {config.channels}; set it to {found}"
+        )
     return splits
 
 

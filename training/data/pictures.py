@@ -1,9 +1,12 @@
 """Folders and zip archives of pictures, cropped to squares of one size."""
 
+import lzma
 import zipfile
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from threading import Lock
 
 import numpy as np
 from jaxtyping import UInt8
@@ -26,6 +29,9 @@ _SPLIT_FOLDERS = {
     "test": "test",
 }
 
+# What reading a member of a damaged, encrypted or unusual archive raises.
+_UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
 Reader = Callable[[str], bytes]
 
 
@@ -47,11 +53,17 @@ def archive(config: DataConfig, root: Path) -> Splits:
     Raises:
         DataError: it is not a zip archive, or a picture cannot be read.
     """
+    lock = Lock()
     try:
         with zipfile.ZipFile(root) as file:
-            return _splits(config, root, [name for name in file.namelist() if not name.endswith("/")], file.read)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read {root} as a zip archive: {error}") from error
+
+            def read(name: str) -> bytes:
+                with lock:
+                    return file.read(name)
+
+            return _splits(config, root, [name for name in file.namelist() if not name.endswith("/")], read)
+    except _UNREADABLE as error:
+        raise DataError(f"cannot read {root} as a zip archive: {error}; is it complete?") from error
 
 
 def _is_picture(name: str) -> bool:
@@ -63,13 +75,18 @@ def _is_picture(name: str) -> bool:
 
 def _splits(config: DataConfig, root: Path, names: list[str], read: Reader) -> Splits:
     """Divide names by their first folder where that names a split, else at random, and read them."""
-    names = sorted(name for name in names if _is_picture(name))
+    names = sorted({name for name in names if _is_picture(name)})
     if not names:
-        raise DataError(f"{root} holds no pictures ({', '.join(sorted(_ENDINGS))})")
+        raise DataError(f"{root} holds no pictures ({', '.join(sorted(_ENDINGS))}); give another path")
     named: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
-    if all(PurePosixPath(name).parts[0].lower() in _SPLIT_FOLDERS for name in names):
-        for name in names:
-            named[_SPLIT_FOLDERS[PurePosixPath(name).parts[0].lower()]].append(name)
+    homes = [_SPLIT_FOLDERS.get(PurePosixPath(name).parts[0].lower()) for name in names]
+    outside = [name for name, home in zip(names, homes, strict=True) if home is None]
+    # One such folder alone may be a class of that name; two are splits, which a random draw would mix.
+    if outside and len(set(homes) - {None}) > 1:
+        raise DataError(f"{root} has split folders, but {outside[0]} lies outside them; move it into one or remove it")
+    if not outside:
+        for name, home in zip(names, homes, strict=True):
+            named[home or "train"].append(name)
         missing = [split for split, members in named.items() if not members]
         if missing:
             raise DataError(f"{root} has split folders but none for {', '.join(missing)}; add them or use none at all")
@@ -82,18 +99,21 @@ def _splits(config: DataConfig, root: Path, names: list[str], read: Reader) -> S
 
 
 def _read(config: DataConfig, root: Path, names: list[str], read: Reader) -> Images:
-    """Decode pictures in parallel; the files themselves are read by one thread."""
+    """Read and decode pictures in parallel, each file only when a thread is free for it."""
+    size = config.size or 1
+    images = np.empty((len(names), size, size, config.channels), dtype=np.uint8)
 
-    def decode(item: tuple[str, bytes]) -> UInt8[np.ndarray, "H W C"]:
-        name, content = item
+    def decode(name: str) -> UInt8[np.ndarray, "size size C"]:
         try:
-            return square(read_image(content, channels=config.channels, max_pixels=_MAX_PIXELS), config.size or 1)
-        except MediaError as error:
+            return square(read_image(read(name), channels=config.channels, max_pixels=_MAX_PIXELS), size)
+        except (MediaError, *_UNREADABLE) as error:
             raise DataError(f"{root}: {name}: {error}; mend or remove it") from error
 
     with ThreadPoolExecutor() as pool:
-        decoded = pool.map(decode, ((name, read(name)) for name in names))
-        return np.stack(list(tqdm(decoded, total=len(names), unit="picture", desc="reading", leave=False)))
+        decoded = tqdm(pool.map(decode, names), total=len(names), unit="picture", desc="reading", leave=False)
+        for index, image in enumerate(decoded):
+            images[index] = image
+    return images
 
 
 def square(image: UInt8[np.ndarray, "H W C"], size: int) -> UInt8[np.ndarray, "size size C"]:

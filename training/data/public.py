@@ -1,6 +1,5 @@
 """Public sets: official addresses, checksums, splits; read from local files instead where a root is given."""
 
-import gzip
 import hashlib
 import io
 import tarfile
@@ -26,15 +25,22 @@ class Remote:
     Attributes:
         url: the address.
         checksum: `algorithm:hex`, of the file as it is served.
+        unpacked_checksum: of the content of one that is served gzipped, where it is known.
     """
 
     url: str
     checksum: str
+    unpacked_checksum: str | None = None
 
     @property
     def name(self) -> str:
         """The file's name."""
         return self.url.rsplit("/", 1)[1]
+
+    @property
+    def content_checksum(self) -> str | None:
+        """The checksum of what the file holds, however it is packed."""
+        return self.unpacked_checksum if self.name.endswith(".gz") else self.checksum
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,15 @@ class PublicSet:
     Attributes:
         name: as recipes call it.
         files: what it is made of.
-        read: from the files' contents, in that order, to train, validation and test.
+        read: from the files' contents, in that order and not gzipped, to train, validation and test.
+        counts: of the examples in those.
         licence: of the data.
     """
 
     name: str
     files: tuple[Remote, ...]
     read: Callable[[list[bytes]], tuple[Images, Images, Images]]
+    counts: tuple[int, int, int]
     licence: str
 
     def load(self, root: Path | None) -> Splits:
@@ -68,6 +76,9 @@ class PublicSet:
         """
         contents = [_local(file, root) if root else _fetched(file, _CACHE / self.name) for file in self.files]
         train, validation, test = self.read(contents)
+        found = len(train), len(validation), len(test)
+        if found != self.counts:
+            raise DataError(f"{self.name}: found {found} examples, expected {self.counts}; get the official files")
         source = self.files[0].url.rsplit("/", 1)[0]
         return Splits(train, validation, test, name=self.name, source=source, licence=self.licence)
 
@@ -75,23 +86,28 @@ class PublicSet:
 def _local(file: Remote, root: Path) -> bytes:
     """Find a file under its official name, gzipped or not, and compare its checksum."""
     plain = file.name.removesuffix(".gz")
-    candidates = [root / file.name, root / plain, root / f"{plain}.gz"]
+    candidates = dict.fromkeys((root / file.name, root / plain, root / f"{plain}.gz"))
     for path in candidates:
         if path.is_file():
-            content = path.read_bytes() if path.name == file.name else read_bytes(path)
-            if path.name == file.name or not file.name.endswith(".gz"):
-                _verify(file, content, path)
-            return gzip.decompress(content) if content[:2] == b"\x1f\x8b" and path.suffix == ".gz" else content
-    looked = ", ".join(sorted({str(path) for path in candidates}))
+            content = read_bytes(path)
+            if file.content_checksum:
+                _verify(file.content_checksum, content, path)
+            elif path.name == file.name:
+                _verify(file.checksum, path.read_bytes(), path)
+            return content
+    looked = ", ".join(map(str, candidates))
     raise DataError(f"none of {looked} is there; --data.root names the folder that holds {file.name}")
 
 
-def _verify(file: Remote, content: bytes, path: Path) -> None:
+def _verify(checksum: str, content: bytes, path: Path) -> None:
     """Compare a content with the set's checksum."""
-    algorithm, expected = file.checksum.split(":")
+    algorithm, expected = checksum.split(":")
     found = hashlib.new(algorithm, content).hexdigest()
     if found != expected:
-        raise DataError(f"{path}: {algorithm} is {found}, expected {expected}; the file is damaged, get it again")
+        raise DataError(
+            f"{path}: {algorithm} of its content is {found}, expected {expected}; "
+            "the file is damaged or of another set, get it again"
+        )
 
 
 def _fetched(file: Remote, cache: Path) -> bytes:
@@ -102,8 +118,7 @@ def _fetched(file: Remote, cache: Path) -> bytes:
         raise DataError(
             f"cannot download {file.url}: {error}; get {file.name} yourself and give its folder as --data.root"
         ) from error
-    content = Path(path).read_bytes()
-    return gzip.decompress(content) if file.name.endswith(".gz") and not file.name.endswith(".tar.gz") else content
+    return read_bytes(Path(path))
 
 
 def _downloader() -> pooch.HTTPDownloader:
@@ -169,24 +184,43 @@ PUBLIC = {
                 ),
             ),
             _read_amat,
+            (50_000, 10_000, 10_000),
             "CC BY-SA 3.0 (MNIST)",
         ),
         PublicSet(
             "mnist",
             (
-                Remote(f"{_MNIST}/train-images-idx3-ubyte.gz", "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-                Remote(f"{_MNIST}/t10k-images-idx3-ubyte.gz", "md5:9fb629c4189551a2d022fa330f9573f3"),
+                Remote(
+                    f"{_MNIST}/train-images-idx3-ubyte.gz",
+                    "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
+                    "md5:6bbc9ace898e44ae57da46a324031adb",
+                ),
+                Remote(
+                    f"{_MNIST}/t10k-images-idx3-ubyte.gz",
+                    "md5:9fb629c4189551a2d022fa330f9573f3",
+                    "md5:2646ac647ad5339dbf082846283269ea",
+                ),
             ),
             _read_idx,
+            (50_000, 10_000, 10_000),
             "CC BY-SA 3.0",
         ),
         PublicSet(
             "fashion-mnist",
             (
-                Remote(f"{_FASHION}/train-images-idx3-ubyte.gz", "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-                Remote(f"{_FASHION}/t10k-images-idx3-ubyte.gz", "md5:bef4ecab320f06d8554ea6380940ec79"),
+                Remote(
+                    f"{_FASHION}/train-images-idx3-ubyte.gz",
+                    "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+                    "md5:f4a8712d7a061bf5bd6d2ca38dc4d50a",
+                ),
+                Remote(
+                    f"{_FASHION}/t10k-images-idx3-ubyte.gz",
+                    "md5:bef4ecab320f06d8554ea6380940ec79",
+                    "md5:8181f5470baa50b63fa0f6fddb340f0a",
+                ),
             ),
             _read_idx,
+            (50_000, 10_000, 10_000),
             "MIT",
         ),
         PublicSet(
@@ -197,6 +231,7 @@ PUBLIC = {
                 ),
             ),
             _read_cifar,
+            (45_000, 5_000, 10_000),
             "unspecified (Krizhevsky 2009)",
         ),
     )

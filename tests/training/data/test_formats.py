@@ -42,10 +42,14 @@ def test_every_format_gives_the_same_images() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (amat(IMAGES).replace(b"1", b"2", 1), "line 1: found something else"),
-        (amat(IMAGES)[:-20], "is the file complete"),
-        (b"0 1 0\n", "expected square images"),
-        (b"", "expected square images"),
+        (amat(IMAGES).replace(b"1", b"2", 1), "row 1: found something else"),
+        (amat(IMAGES)[:-20], "row 12 of 12: found 26 pixels, expected 36 as in the first; is the file complete"),
+        (b"0 1 0 1\n0 1 0\n1 0 1 0 1\n", "row 2 of 3: found 3 pixels, expected 4"),
+        (b"0 1 0 1\n\n0 1 0 1\n", "row 2 of 3: found 0 pixels"),
+        (b"0 1 0 1\n0 1 01\n", "row 2: found something else"),
+        (b"0 1 0\n", "row 1: found 3 pixels, expected a square image"),
+        (b"\n", "row 1: found 0 pixels"),
+        (b"", "is empty"),
     ],
 )
 def test_amat_that_is_none_is_told(content: bytes, message: str) -> None:
@@ -96,7 +100,7 @@ def test_a_file_of_ones_own_is_divided_the_same_way_each_time(tmp_path: Path, so
     assert np.array_equal(one.train, two.train)
     other = load(config.model_copy(update={"split_seed": 1}))
     assert not np.array_equal(one.train, other.train)
-    with pytest.raises(DataError, match=r"1 channels, the recipe says data\.channels = 3"):
+    with pytest.raises(DataError, match=r"1 channels, the recipe says data\.channels = 3; set it to 1"):
         load(config.model_copy(update={"channels": 3}))
 
 
@@ -113,6 +117,8 @@ def test_splits_are_disjoint_and_whole() -> None:
     [
         ({"source": "folder", "root": "."}, "needs size"),
         ({"source": "npy"}, "needs root"),
+        ({"source": "npy", "root": ".", "size": 8}, "takes no size"),
+        ({"source": "mnist", "size": 32}, "takes no size"),
         ({"source": "imagenet"}, "source"),
     ],
 )

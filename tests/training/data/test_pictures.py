@@ -1,13 +1,16 @@
 """Folders and archives of pictures."""
 
+import threading
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import DataConfig, load
+from training.data import DataConfig, load, pictures
 from training.data.pictures import square
 from training.errors import DataError
 
@@ -55,10 +58,95 @@ def test_split_folders_are_the_splits(tmp_path: Path) -> None:
             Image.new("L", (9, 9), index).save(tmp_path / split / f"{index}.png")
     found = load(DataConfig(source="folder", root=tmp_path, size=9, channels=1))
     assert [len(part) for part in (found.train, found.validation, found.test)] == [4, 2, 3]
+    Image.new("L", (9, 9), 0).save(tmp_path / "cover.png")
+    with pytest.raises(DataError, match=r"cover\.png lies outside them; move it"):
+        load(DataConfig(source="folder", root=tmp_path, size=9, channels=1))
+    (tmp_path / "cover.png").unlink()
     for path in (tmp_path / "test").iterdir():
         path.unlink()
     with pytest.raises(DataError, match="none for test"):
         load(DataConfig(source="folder", root=tmp_path, size=9, channels=1))
+
+
+def test_a_class_may_bear_the_name_of_a_split(tmp_path: Path) -> None:
+    for kind in ("train", "car"):
+        (tmp_path / kind).mkdir()
+        for index in range(10):
+            Image.new("L", (9, 9), index).save(tmp_path / kind / f"{index}.png")
+    found = load(DataConfig(source="folder", root=tmp_path, size=9, channels=1))
+    assert [len(part) for part in (found.train, found.validation, found.test)] == [16, 2, 2]
+
+
+def test_no_more_files_than_threads_are_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, most, lock = 0, 0, threading.Lock()
+    read_bytes, read_image = Path.read_bytes, pictures.read_image
+
+    def counted_read(path: Path) -> bytes:
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+        return read_bytes(path)
+
+    def counted_decode(content: bytes, *, channels: int, max_pixels: int) -> np.ndarray:
+        nonlocal held
+        image = read_image(content, channels=channels, max_pixels=max_pixels)
+        with lock:
+            held -= 1
+        return image
+
+    monkeypatch.setattr(Path, "read_bytes", counted_read)
+    monkeypatch.setattr(pictures, "read_image", counted_decode)
+    monkeypatch.setattr(pictures, "ThreadPoolExecutor", lambda: ThreadPoolExecutor(2))
+    load(DataConfig(source="folder", root=folder, size=8))
+    assert held == 0
+    assert 1 <= most <= 2
+
+
+def with_flag(content: bytes) -> bytes:
+    """Mark every member as encrypted, in its own header and in the directory."""
+    changed = bytearray(content)
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = changed.find(signature)
+        while at >= 0:
+            changed[at + offset] |= 1
+            at = changed.find(signature, at + 1)
+    return bytes(changed)
+
+
+def with_unknown_method(content: bytes) -> bytes:
+    """Give the first member a compression that nobody knows."""
+    changed = bytearray(content)
+    changed[changed.find(b"PK\x01\x02") + 10] = 99
+    return bytes(changed)
+
+
+def with_damage(content: bytes) -> bytes:
+    """Overwrite the first member's compressed bytes."""
+    start = 30 + len("00.png")
+    return content[:start] + b"\xff" * 40 + content[start + 40 :]
+
+
+@pytest.mark.parametrize(
+    ("change", "method", "message"),
+    [
+        (with_flag, zipfile.ZIP_STORED, "encrypted"),
+        (with_unknown_method, zipfile.ZIP_STORED, "not supported"),
+        (with_damage, zipfile.ZIP_STORED, "Bad CRC-32"),
+        (with_damage, zipfile.ZIP_DEFLATED, "decompressing"),
+    ],
+)
+def test_a_member_that_cannot_be_unpacked_is_told_with_its_name(
+    tmp_path: Path, folder: Path, change: Callable[[bytes], bytes], method: int, message: str
+) -> None:
+    path = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(path, "w", method) as file:
+        for index in range(4):
+            file.write(folder / "00.png", f"{index:02d}.png")
+    path.write_bytes(change(path.read_bytes()))
+    # Where all four are encrypted, the draw of the splits decides which is met first.
+    with pytest.raises(DataError, match=rf"0\d\.png: .*{message}.*mend or remove it"):
+        load(DataConfig(source="zip", root=path, size=8))
 
 
 def test_a_square_is_cut_from_the_centre() -> None:
