@@ -9,15 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from artifact.errors import SchemaError, SignatureError
 
-SCHEMA_VERSION = 1
-"""The manifest schema that this code reads and writes; a manifest of a higher one is refused."""
+SCHEMA_VERSION = 2
+"""The manifest schema that this code writes; it reads this one and those before, and refuses a higher one."""
 
 MANIFEST_FILE = "manifest.json"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Capability = Literal["encode", "decode", "reconstruct", "sample", "likelihood"]
+Capability = Literal["encode", "decode", "reconstruct", "sample", "likelihood", "compress", "decompress"]
 DType = Literal["uint8", "int32", "int64", "float32", "float64"]
 
 
@@ -33,7 +33,8 @@ class Tensor(Part):
     Attributes:
         name: the tensor's name in the graph.
         dtype: its element type.
-        shape: one entry an axis: a number where the size is fixed, else the axis' symbol (`B`, `S`, `H`, ...).
+        shape: one entry an axis: a number where the size is fixed, else the axis' symbol: `B`, `S`, of an image of any
+            size `H` and `W`, and of its grid of codes `h` and `w`.
         minimum: the smallest value that the graph is meant for, in `unit`; None where there is none.
         maximum: the largest, likewise.
         values: the only values that may occur, where they are few (a Bernoulli likelihood takes 0 and 255).
@@ -163,6 +164,38 @@ class NoiseInput(Part):
     stream: int
 
 
+class CodesParity(Part):
+    """How the codes of the exported graphs compared with the model's.
+
+    Attributes:
+        compared: codes.
+        near_ties: of these, codes whose two best distances lie within 1e-4 of each other, relatively.
+        differing: codes that differ, all of them near-ties.
+    """
+
+    compared: int
+    near_ties: int
+    differing: int
+
+
+class PriorParity(Part):
+    """How the exported prior compared with the model's, and its incremental graphs with the parallel one.
+
+    Attributes:
+        examples: grids of held-out codes compared.
+        logits_error: largest |onnx - torch| / (1 + |torch|) of the parallel graph.
+        incremental_error: likewise, of the incremental graphs against the parallel one.
+        drawn: codes drawn incrementally.
+        differing: of these, codes that the parallel pass would draw otherwise from the same noise, all near-ties.
+    """
+
+    examples: int
+    logits_error: float
+    incremental_error: float
+    drawn: int
+    differing: int
+
+
 class Parity(Part):
     """How far the exported graphs were from the model that they were exported from.
 
@@ -170,11 +203,34 @@ class Parity(Part):
         examples: held-out examples compared.
         tensor_error: largest |onnx - torch| / (1 + |torch|) over all tensors of `encode` and `decode`.
         bound_error_nats_per_dim: largest difference of a bound, in nats per data dimension.
+        codes: of a model of integer codes.
+        prior: of a model with a learned prior over codes.
     """
 
     examples: int
     tensor_error: float
     bound_error_nats_per_dim: float
+    codes: CodesParity | None = None
+    prior: PriorParity | None = None
+
+
+class CodePrior(Part):
+    """A learned prior over one grid of codes, which predicts them row by row, each row from left to right.
+
+    Its graphs are `prior`, all places in parallel, and `prior_row` and `prior_pixel`, step by step (`artifact.codes`).
+
+    Attributes:
+        height: rows of the grid.
+        width: places in a row.
+        classes: names of the classes that it can be conditioned on: `condition` is a class' index, or their number
+            for none; empty where it takes no condition.
+        prior_hash: see `prior_hash`.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    classes: tuple[str, ...] = ()
+    prior_hash: Sha256
 
 
 class Data(Part):
@@ -197,6 +253,7 @@ class Manifest(Part):
         latent: the levels, top first.
         graphs: by role: `encode`, `decode`, `log_weight`, ...
         files: sha256 of every other file of the artifact, by name.
+        prior: the learned prior over codes; None where there is none, and codes count as equally probable.
         noise: the graph inputs that are noise.
         capabilities: the endpoints that the model can answer.
         bound: what kind of bound its likelihood is; None where it has none.
@@ -217,6 +274,7 @@ class Manifest(Part):
     latent: tuple[Level, ...]
     graphs: dict[str, Graph]
     files: dict[FileName, Sha256]
+    prior: CodePrior | None = None
     noise: tuple[NoiseInput, ...]
     capabilities: tuple[Capability, ...]
     bound: Literal["exact", "elbo"] | None
@@ -233,7 +291,15 @@ class Manifest(Part):
         expected = model_hash(self.graphs, self.files)
         if self.model_hash != expected:
             raise ValueError(f"model_hash is {self.model_hash}, its graphs and weights give {expected}")
+        if self.prior is not None and self.prior.prior_hash != (expected := prior_hash(self.graphs, self.files)):
+            raise ValueError(f"prior_hash is {self.prior.prior_hash}, its graphs and weights give {expected}")
         return self
+
+    @property
+    def code_names(self) -> tuple[str, ...]:
+        """Name the tensors that hold the codes of each level, top first: a single one is plain `codes`."""
+        levels = [level for level in self.latent if isinstance(level, DiscreteLevel)]
+        return ("codes",) if len(levels) == 1 else tuple(f"codes_{index}" for index in range(len(levels)))
 
     def checksums(self) -> dict[str, str]:
         """Give the sha256 of every file that the artifact must hold, by file name."""
@@ -241,12 +307,15 @@ class Manifest(Part):
 
 
 WEIGHTS_FILE = "weights.data"
+PRIOR_WEIGHTS_FILE = "prior.data"
+PRIOR_GRAPHS = ("prior", "prior_row", "prior_pixel")
 
 
 def model_hash(graphs: dict[str, Graph], files: dict[str, str]) -> str:
     """Name a model by its content: sha256 over its graphs, their signatures and their shared weights.
 
-    Two artifacts with this hash compute the same function; cards, pictures and metrics do not enter.
+    Two artifacts with this hash compute the same function; cards, pictures and metrics do not enter. A prior over
+    codes does not enter either: codes mean the same with another prior, or without one.
 
     Args:
         graphs: the graphs by role.
@@ -255,10 +324,17 @@ def model_hash(graphs: dict[str, Graph], files: dict[str, str]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    content = {
-        "graphs": {role: graph.model_dump(mode="json") for role, graph in graphs.items()},
-        "weights": files.get(WEIGHTS_FILE),
-    }
+    return _hash({role: graph for role, graph in graphs.items() if role not in PRIOR_GRAPHS}, files.get(WEIGHTS_FILE))
+
+
+def prior_hash(graphs: dict[str, Graph], files: dict[str, str]) -> str:
+    """Name a prior over codes by its content, as `model_hash` does a model."""
+    return _hash({role: graph for role, graph in graphs.items() if role in PRIOR_GRAPHS}, files.get(PRIOR_WEIGHTS_FILE))
+
+
+def _hash(graphs: dict[str, Graph], weights: str | None) -> str:
+    """Hash graphs, their signatures and their weights."""
+    content = {"graphs": {role: graph.model_dump(mode="json") for role, graph in graphs.items()}, "weights": weights}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,13 +9,15 @@ not depend on its neighbours, the batch size or NumPy's version, and any range o
 import secrets
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from numpy.typing import NDArray
 
 POSTERIOR_STREAM = 0
 """Noise of z given x: importance samples of a bound."""
 PRIOR_STREAM = 1
 """Noise of z: samples from the prior."""
+CODES_STREAM = 2
+"""Noise of codes: one uniform number for each place of the grid, in the order of the draws."""
 
 MAX_SEED = 2**63 - 1
 
@@ -54,17 +56,55 @@ def standard_normal(
     Raises:
         ValueError: seed, index or first_sample is out of range.
     """
-    for name, value in (("seed", seed), ("index", index), ("first_sample", first_sample)):
-        if not 0 <= value <= MAX_SEED:
-            raise ValueError(f"{name} is {value}, expected 0 .. 2^63 - 1")
+    _check(seed=seed, index=index, first_sample=first_sample)
     samples, size = shape[0], int(np.prod(shape[1:], dtype=np.int64))
     blocks = -(-size // _WORDS_PER_BLOCK)
-    counter = np.array([0, 0, stream, index], dtype=np.uint64)
-    counter[0] = first_sample * blocks
-    key = np.array([seed, 0], dtype=np.uint64)
-    words = np.random.Philox(key=key, counter=counter).random_raw(samples * blocks * _WORDS_PER_BLOCK)
+    words = _words(seed, index, stream, first_sample * blocks, samples * blocks)
     normals = _box_muller(words).reshape(samples, blocks * _WORDS_PER_BLOCK)
     return normals[:, :size].reshape(shape)
+
+
+def _check(**numbers: int) -> None:
+    """Refuse what does not fit into a signed 64-bit number."""
+    for name, value in numbers.items():
+        if not 0 <= value <= MAX_SEED:
+            raise ValueError(f"{name} is {value}, expected 0 .. 2^63 - 1")
+
+
+def _words(seed: int, index: int, stream: int, first_block: int, blocks: int) -> NDArray[np.uint64]:
+    """Give the raw words of an item's stream."""
+    counter = np.array([first_block, 0, stream, index], dtype=np.uint64)
+    words: NDArray[np.uint64] = np.random.Philox(key=np.array([seed, 0], dtype=np.uint64), counter=counter).random_raw(
+        blocks * _WORDS_PER_BLOCK
+    )
+    return words
+
+
+def uniform(seed: int, index: int, count: int, *, stream: int) -> Float64[np.ndarray, " count"]:
+    """Draw the first numbers of one item's stream, uniform in [0, 1): the upper 53 bits of each word.
+
+    Args:
+        seed: 0 .. 2^63 - 1.
+        index: the item's number, 0 .. 2^63 - 1.
+        count: how many; a longer draw begins with the same numbers.
+        stream: which use of noise this is.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ValueError: seed or index is out of range.
+    """
+    _check(seed=seed, index=index)
+    words = _words(seed, index, stream, 0, -(-count // _WORDS_PER_BLOCK))
+    return (words[:count] >> np.uint64(11)) * _TO_UNIT
+
+
+def batch_uniform(
+    seed: int, first_index: int, batch: int, count: int, *, stream: int
+) -> Float64[np.ndarray, "B count"]:
+    """Stack `uniform` of items `first_index .. first_index + batch - 1`."""
+    return np.stack([uniform(seed, first_index + row, count, stream=stream) for row in range(batch)])
 
 
 def _box_muller(words: NDArray[np.uint64]) -> NDArray[np.float32]:

@@ -1,12 +1,16 @@
 """Bottlenecks: from the encoder's output to latents, with all that a bound must know of them."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from models.code_priors import CodePrior
 from models.posteriors import Posterior
 from models.priors import Prior
+from models.quantizers import VectorQuantizer
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,44 @@ class Level:
 Latent = tuple[Level, ...]
 """The levels, top first."""
 
+Encoding = dict[str, Tensor]
+"""What `encode` answers, by name: a posterior's parameters, or codes."""
 
-class GaussianBottleneck(nn.Module):
+
+class Bottleneck(nn.Module, ABC):
+    """The latents of a model: how they come from the encoder's output, and what they cost."""
+
+    latent_axes: int
+    """How many axes z has for one example."""
+    noise_dimensions: int
+    """Standard normal numbers that one sample of z takes."""
+
+    @abstractmethod
+    def encoding(self, h: Float[Tensor, "B *hidden"]) -> Encoding:
+        """Read the encoder's output as what `encode` answers."""
+
+    @abstractmethod
+    def point(self, encoding: Encoding) -> Float[Tensor, "B *latent"]:
+        """Give the one z that stands for x in a reconstruction."""
+
+    @abstractmethod
+    def draw(self, encoding: Encoding, noise: Float[Tensor, "B S D"]) -> Latent:
+        """Draw z from what `encode` answered."""
+
+    def forward(self, h: Float[Tensor, "B *hidden"], noise: Float[Tensor, "B S D"]) -> Latent:
+        """Draw z given the encoder's output, with gradients.
+
+        Args:
+            h: what the encoder gave.
+            noise: standard normal.
+
+        Returns:
+            The levels.
+        """
+        return self.draw(self.encoding(h), noise)
+
+
+class GaussianBottleneck(Bottleneck):
     """One level of real-valued latents.
 
     Args:
@@ -42,31 +82,30 @@ class GaussianBottleneck(nn.Module):
         prior: p(z).
     """
 
+    latent_axes = 1
+
     def __init__(self, posterior: Posterior, prior: Prior) -> None:
         super().__init__()
         self.posterior = posterior
         self.prior = prior
+        self.noise_dimensions = posterior.dimensions
 
     @property
     def dimensions(self) -> int:
         """D of z."""
         return self.posterior.dimensions
 
-    def forward(self, h: Float[Tensor, "B K"], noise: Float[Tensor, "B S D"]) -> Latent:
-        """Draw z given the encoder's output.
+    def encoding(self, h: Float[Tensor, "B K"]) -> Encoding:
+        """Give the posterior's parameters by name."""
+        return self.posterior.params(h)
 
-        Args:
-            h: what the encoder gave.
-            noise: standard normal.
+    def point(self, encoding: Encoding) -> Float[Tensor, "B D"]:
+        """Give the posterior's mean."""
+        return encoding["mean"]
 
-        Returns:
-            One level.
-        """
-        return self.draw(self.posterior.params(h), noise)
-
-    def draw(self, params: dict[str, Float[Tensor, "B D"]], noise: Float[Tensor, "B S D"]) -> Latent:
-        """Draw z from a posterior given by its parameters, as `encode` answers them."""
-        posterior = self.posterior.distribution(params)
+    def draw(self, encoding: Encoding, noise: Float[Tensor, "B S D"]) -> Latent:
+        """Draw z from a posterior given by its parameters."""
+        posterior = self.posterior.distribution(encoding)
         z = posterior.rsample(noise)
         level = Level(
             z=z,
@@ -76,4 +115,48 @@ class GaussianBottleneck(nn.Module):
             kl=self.prior.kl(posterior),
             penalty=None,
         )
+        return (level,)
+
+
+class VectorQuantizedBottleneck(Bottleneck):
+    """One level of codes on a grid; the posterior is certain of its codes, so that log q = 0.
+
+    Args:
+        quantizer: the codebook.
+        prior: p(codes).
+    """
+
+    latent_axes = 3
+    noise_dimensions = 0
+
+    def __init__(self, quantizer: VectorQuantizer, prior: CodePrior) -> None:
+        super().__init__()
+        self.quantizer = quantizer
+        self.prior = prior
+
+    def encoding(self, h: Float[Tensor, "B D h w"]) -> Encoding:
+        """Give the codes."""
+        return {"codes": self.quantizer.codes(h.permute(0, 2, 3, 1)).to(torch.int32)}
+
+    def point(self, encoding: Encoding) -> Float[Tensor, "B D h w"]:
+        """Give the code vectors."""
+        return self.quantizer.embed(encoding["codes"]).permute(0, 3, 1, 2)
+
+    def draw(self, encoding: Encoding, noise: Float[Tensor, "B S 0"]) -> Latent:
+        """Give the codes' one z and its code length under the prior."""
+        del noise
+        return self._level(self.point(encoding), encoding["codes"], None)
+
+    def forward(self, h: Float[Tensor, "B D h w"], noise: Float[Tensor, "B S 0"]) -> Latent:
+        """Quantize the encoder's output; see `Bottleneck.forward`."""
+        del noise
+        quantized = self.quantizer(h.permute(0, 2, 3, 1))
+        return self._level(quantized.z.permute(0, 3, 1, 2), quantized.codes, quantized.penalty)
+
+    def _level(
+        self, z: Float[Tensor, "B D h w"], codes: Int[Tensor, "B h w"], penalty: Float[Tensor, " B"] | None
+    ) -> Latent:
+        """Weigh the codes."""
+        log_p = self.prior.log_prob(codes).unsqueeze(1)
+        level = Level(z.unsqueeze(1), codes, log_q=torch.zeros_like(log_p), log_p=log_p, kl=None, penalty=penalty)
         return (level,)

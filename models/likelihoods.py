@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor, nn
 
 from models.distributions import LOG_2PI
-from models.numerics import event_sum, log_ndtr, log_normal_interval
+from models.numerics import event_sum, log_normal_bin
 
 Params = dict[str, Tensor]
 """A likelihood's parameters by name, each `[..., H, W, C]`."""
@@ -32,8 +32,16 @@ class Likelihood(nn.Module, ABC):
         """Read the decoder's output, K = outputs_per_channel * C, as this distribution's parameters."""
 
     @abstractmethod
+    def element_log_prob(self, x: Shaped[Tensor, "*#batch H W C"], params: Params) -> Float[Tensor, "*batch H W C"]:
+        """Give log p of every channel of every pixel given z, in nats; x broadcasts over leading axes."""
+
     def log_prob(self, x: Shaped[Tensor, "*#batch H W C"], params: Params) -> Float64[Tensor, "*batch"]:
         """Give log p(x given z) in nats, summed over pixels and channels; x broadcasts over leading axes."""
+        return event_sum(self.element_log_prob(x, params))
+
+    def pixel_log_prob(self, x: Shaped[Tensor, "*#batch H W C"], params: Params) -> Float64[Tensor, "*batch H W"]:
+        """Give log p of every pixel given z, in nats: any part of an image can be summed alone."""
+        return self.element_log_prob(x, params).double().sum(-1)
 
     @abstractmethod
     def mean(self, params: Params) -> Float[Tensor, "*batch H W C"]:
@@ -58,18 +66,18 @@ class Bernoulli(Likelihood):
         """Take the decoder's output as logits of a white pixel."""
         return {"logits": h.float().permute(0, 2, 3, 1)}
 
-    def log_prob(self, x: Shaped[Tensor, "*#batch H W C"], params: Params) -> Float64[Tensor, "*batch"]:
-        """Give the sum of log sigmoid((2 bit - 1) logit) over the image, in nats.
+    def element_log_prob(self, x: Shaped[Tensor, "*#batch H W C"], params: Params) -> Float[Tensor, "*batch H W C"]:
+        """Give log sigmoid((2 bit - 1) logit), in nats.
 
         Args:
             x: 0 or 255.
             params: `logits`, of any real value.
 
         Returns:
-            Nats, float64.
+            Nats.
         """
         sign = x.float() / 127.5 - 1.0
-        return event_sum(-nn.functional.softplus(-sign * params["logits"]))
+        return -nn.functional.softplus(-sign * params["logits"])
 
     def mean(self, params: Params) -> Float[Tensor, "*batch H W C"]:
         """Give 255 sigmoid(logit)."""
@@ -128,20 +136,20 @@ class Gaussian(Likelihood):
         floor = math.log(self.min_scale / self.half_range)
         return {"location": location, "log_scale": floor + nn.functional.softplus(log_scale - floor)}
 
-    def log_prob(self, x: Shaped[Tensor, "*#batch H W C"], params: Params) -> Float64[Tensor, "*batch"]:
-        """Give the log-density log N(x; location, scale^2) of the image in the data's unit, in nats.
+    def element_log_prob(self, x: Shaped[Tensor, "*#batch H W C"], params: Params) -> Float[Tensor, "*batch H W C"]:
+        """Give the log-density log N(x; location, scale^2) in the data's unit, in nats.
 
         Args:
             x: real values.
             params: `location` and `log_scale`, network units.
 
         Returns:
-            Nats, float64.
+            Nats.
         """
         target = (x.float() - self.centre) / self.half_range
         residual = (target - params["location"]) * (-params["log_scale"]).exp()
         log_unit = math.log(self.half_range)
-        return event_sum(-0.5 * (residual.square() + LOG_2PI) - params["log_scale"] - log_unit)
+        return -0.5 * (residual.square() + LOG_2PI) - params["log_scale"] - log_unit
 
     def mean(self, params: Params) -> Float[Tensor, "*batch H W C"]:
         """Give the location in the data's unit."""
@@ -164,8 +172,8 @@ class DiscretizedGaussian(Gaussian):
     centre = 127.5
     min_scale = 0.1
 
-    def log_prob(self, x: Shaped[Tensor, "*#batch H W C"], params: Params) -> Float64[Tensor, "*batch"]:
-        """Give the log-probability of the image, in nats: at most 0.
+    def element_log_prob(self, x: Shaped[Tensor, "*#batch H W C"], params: Params) -> Float64[Tensor, "*batch H W C"]:
+        """Give the log-probability of every value, in nats: at most 0.
 
         Args:
             x: 0 .. 255.
@@ -175,12 +183,9 @@ class DiscretizedGaussian(Gaussian):
             Nats, float64.
         """
         precision = (-params["log_scale"].double()).exp()
-        bin_width = precision / self.half_range
         residual = ((x.double() - self.centre) / self.half_range - params["location"].double()) * precision
-        inner = log_normal_interval(residual, bin_width)
-        lowest = log_ndtr(residual + 0.5 * bin_width)
-        highest = log_ndtr(0.5 * bin_width - residual)
-        return event_sum(torch.where(x == 0, lowest, torch.where(x == 255, highest, inner)))
+        half_bin = (0.5 / self.half_range) * precision
+        return log_normal_bin(residual, half_bin, x == 0, x == 255)
 
     def mean(self, params: Params) -> Float[Tensor, "*batch H W C"]:
         """Give the location as an intensity, within 0 .. 255."""

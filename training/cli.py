@@ -1,4 +1,4 @@
-"""The command line: `python -m training fit|evaluate|export`."""
+"""The command line: `python -m training fit|fit-prior|evaluate|export`."""
 
 import argparse
 import sys
@@ -11,7 +11,9 @@ from training.data import load
 from training.errors import RecipeError, TrainingError
 from training.evaluate import evaluate_run, table
 from training.export import export
-from training.fit import fit
+from training.fit import Progress
+from training.fit_model import fit
+from training.fit_prior import fit_prior
 from training.recipe import read_recipe
 from training.run import Run
 
@@ -37,13 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Declare the three commands."""
+    """Declare the commands."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Fit, evaluate and export models.")
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("fit", help="fit a recipe", epilog=_OVERRIDES)
     one.add_argument("recipe", type=Path, help="recipe (.toml), or the folder of a run to resume")
     one.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
     one.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    between = commands.add_parser("fit-prior", help="fit a prior to the codes of a fitted run", epilog=_OVERRIDES)
+    between.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
+    between.add_argument("--resume", action="store_true", help="go on from the prior's last checkpoint")
     two = commands.add_parser("evaluate", help="measure a run on a split and store the figures", epilog=_OVERRIDES)
     two.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     two.add_argument("--split", choices=("train", "validation", "test"), default="test")
@@ -53,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     three = commands.add_parser("export", help="write a run's graphs and publish them", epilog=_OVERRIDES)
     three.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     three.add_argument("--store", type=Path, default=Path("pretrained"), help="where to publish (default: pretrained)")
+    three.add_argument("--show", type=Path, help="folder of pictures to show in the card, in place of the test split's")
     return parser
 
 
@@ -87,11 +93,25 @@ def _fit(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         elif options.resume:
             options.resume = False
     progress = fit(run, recipe, resume=options.resume)
-    print(
-        f"{run.path}: {progress.step} steps, {progress.skipped} skipped, best validation ELBO "
-        f"{progress.best_elbo_nats:.3f} nats at step {progress.best_step}"
-    )
+    print(_summary(run, progress))
     return 0
+
+
+def _fit_prior(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Fit a prior to the codes of a run's model."""
+    run = _run_of(options.run, {})
+    progress = fit_prior(run, run.recipe(overrides), resume=options.resume)
+    print(_summary(run.prior, progress))
+    return 0
+
+
+def _summary(run: Run, progress: Progress) -> str:
+    """Say how a fit ended."""
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in progress.figures.items())
+    return (
+        f"{run.path}: {progress.step} steps, {progress.skipped} skipped, best validation bound "
+        f"{progress.best_nats:.3f} nats at step {progress.best_step}; means over the last steps: {figures}"
+    )
 
 
 def _run_of(path: Path, overrides: dict[str, str]) -> Run:
@@ -105,19 +125,19 @@ def _evaluate(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         raise RecipeError("--samples and --limit are at least 1")
     run = _run_of(options.run, overrides)
     splits = load(run.recipe(overrides).data)
-    result = evaluate_run(
+    metrics = evaluate_run(
         run, splits, split=options.split, samples=options.samples, seed=options.seed, limit=options.limit
     )
-    print(table(result.metrics))
+    print(table(metrics))
     return 0
 
 
 def _export(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Publish a run."""
     run = _run_of(options.run, overrides)
-    artifact = export(run, load(run.recipe(overrides).data), Store(options.store))
+    artifact = export(run, load(run.recipe(overrides).data), Store(options.store), show=options.show)
     print(f"published {artifact.reference} in {artifact.path}")
     return 0
 
 
-_COMMANDS = {"fit": _fit, "evaluate": _evaluate, "export": _export}
+_COMMANDS = {"fit": _fit, "fit-prior": _fit_prior, "evaluate": _evaluate, "export": _export}

@@ -15,8 +15,12 @@ from tqdm import tqdm
 from artifact.bounds import BoundAccumulator, BoundEstimate, bits_per_dim
 from artifact.noise import POSTERIOR_STREAM, batch_normal
 from media.distortion import mse, psnr_db
+from models.bottleneck import GaussianBottleneck, VectorQuantizedBottleneck
 from models.model import LatentVariableModel
 from training.data import Splits
+from training.errors import RunError
+from training.evaluate_codes import evaluate_codes
+from training.fit_model import variance
 from training.run import Run, write_text
 
 Split = Literal["train", "validation", "test"]
@@ -100,7 +104,7 @@ def _batch_bounds(
     accumulator = BoundAccumulator(len(images))
     width = max(1, _DECODER_ROWS // len(images))
     for first_sample in range(0, samples, width):
-        shape = (min(width, samples - first_sample), model.bottleneck.dimensions)
+        shape = (min(width, samples - first_sample), model.bottleneck.noise_dimensions)
         noise = batch_normal(seed, first_index, len(x), shape, stream=POSTERIOR_STREAM, first_sample=first_sample)
         accumulator.add(*(term.numpy() for term in model.log_weight(x, posterior, torch.from_numpy(noise))))
     return accumulator.result()
@@ -140,10 +144,11 @@ def evaluate(
         The figures and the bounds behind them.
     """
     means, rates, errors, ratios = [], [], [], []
+    bottleneck = gaussian(model)
     for first in range(0, len(images), _ENCODE_BATCH):
         x = images[first : first + _ENCODE_BATCH]
         posterior = model.encode(torch.from_numpy(x))
-        kl = model.bottleneck.prior.kl(model.bottleneck.posterior.distribution(posterior))
+        kl = bottleneck.prior.kl(bottleneck.posterior.distribution(posterior))
         if kl is not None:
             rates.append(kl.double().sum(1).numpy())
         reconstruction = model.mean(posterior["mean"]).round().clamp(0, 255).to(torch.uint8).numpy()
@@ -181,26 +186,49 @@ def _standard_error(values: Float64[np.ndarray, " N"]) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def evaluate_run(run: Run, splits: Splits, *, split: Split, samples: int, seed: int, limit: int | None) -> Evaluation:
-    """Evaluate a run's best weights and store the figures in its folder.
+def gaussian(model: LatentVariableModel) -> GaussianBottleneck:
+    """Give the bottleneck of a model of real-valued latents.
+
+    Raises:
+        RunError: its latents are of another kind.
+    """
+    if not isinstance(model.bottleneck, GaussianBottleneck):
+        raise RunError(
+            f"importance sampling needs real-valued latents, the model has a {type(model.bottleneck).__name__}"
+        )
+    return model.bottleneck
+
+
+def evaluate_run(
+    run: Run, splits: Splits, *, split: Split, samples: int, seed: int, limit: int | None
+) -> dict[str, float]:
+    """Evaluate a run's best weights, and its prior's where it has one, and store the figures in its folder.
 
     Args:
         run: the run.
         splits: its data.
         split: which to measure.
-        samples: S.
+        samples: S, for a model of real-valued latents.
         seed: of the noise.
         limit: measure the first so many examples; None for all.
 
     Returns:
-        What was measured.
+        The figures.
+
+    Raises:
+        RunError: the run is not complete.
     """
-    images = getattr(splits, split)[:limit]
-    model = run.model(run.recipe(), images.shape[1:])
-    result = evaluate(model, images, samples=samples, seed=seed, progress=True)
-    stored = {"split": split, "seed": seed, "metrics": result.metrics}
-    write_text(run.metrics_file, json.dumps(stored, indent=2) + "\n")
-    return result
+    recipe = run.recipe()
+    model = run.model(recipe, splits.train.shape)
+    examples = getattr(splits, split)
+    if isinstance(model.bottleneck, VectorQuantizedBottleneck):
+        prior = run.fitted_prior(recipe, model, len(splits.classes))
+        metrics = evaluate_codes(model, model.bottleneck, prior, examples, limit=limit, progress=True)
+        metrics["mse_over_training_variance"] = metrics["mse"] / variance(splits)
+    else:
+        metrics = evaluate(model, examples.fixed(limit), samples=samples, seed=seed, progress=True).metrics
+    write_text(run.metrics_file, json.dumps({"split": split, "seed": seed, "metrics": metrics}, indent=2) + "\n")
+    return metrics
 
 
 def table(metrics: dict[str, float]) -> str:

@@ -7,49 +7,74 @@ import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
-from jaxtyping import UInt8
-from numpy.typing import NDArray
 
 from artifact import manifest as schema
-from artifact.noise import POSTERIOR_STREAM, batch_normal
+from artifact.noise import POSTERIOR_STREAM
 from artifact.store import Artifact, Store, file_sha256
 from media.images import write_png
+from models.bottleneck import GaussianBottleneck, VectorQuantizedBottleneck
 from models.model import LatentVariableModel
-from training import pictures
+from models.pixelcnn import GatedPixelCNN
+from training import codes, pictures
 from training.card import card
-from training.data import Splits
+from training.data import Examples, Splits
 from training.errors import ExportError
-from training.graphs import GraphSpec, example, graphs
+from training.graphs import graphs
+from training.graphs import prior as prior_graphs
+from training.graphs.spec import GraphSpec, axes, example
+from training.parity import Graphs, Images, measure_parity, measure_prior_parity
 from training.recipe import Recipe
 from training.run import Run
 from training.weights import write_shared
+from training.whole import padded
 
 OPSET = 20
 PARITY_EXAMPLES = 1000
-_PARITY_BATCH = 100
-_PARITY_SAMPLES = 4
-
-TENSOR_TOLERANCE = 1e-4
-"""Largest |onnx - torch| / (1 + |torch|): atol and rtol of 1e-4 together."""
-BOUND_TOLERANCE = 1e-6
-"""Largest difference of a bound, in nats per data dimension."""
+_WHOLE_PICTURES = 8
+_MAXIMUM_SIDE = 2048
 
 _PICTURE_EXAMPLES = 32
 _PICTURE_SAMPLES = 64
 
 
-def export(run: Run, splits: Splits, store: Store) -> Artifact:
+@dataclass(frozen=True)
+class _Draft:
+    """What is exported.
+
+    Attributes:
+        recipe: of the run.
+        model: with its best weights.
+        prior: likewise, where there is one.
+        splits: the data.
+        geometry: of an image.
+    """
+
+    recipe: Recipe
+    model: LatentVariableModel
+    prior: GatedPixelCNN | None
+    splits: Splits
+    geometry: schema.ImageGeometry
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the grid of codes of an image that the model was fitted to."""
+        height, width, _ = self.splits.train.shape
+        return height // self.geometry.multiple_of, width // self.geometry.multiple_of
+
+
+def export(run: Run, splits: Splits, store: Store, *, show: Path | None = None) -> Artifact:
     """Publish a run's best weights as the next version of its model.
 
     Args:
         run: fitted, and evaluated if the artifact is to bear metrics.
         splits: its data; the test split is what parity is measured on.
         store: where to publish.
+        show: folder of pictures to show reconstructions of; None for those of the test split.
 
     Returns:
         The published artifact.
@@ -59,45 +84,75 @@ def export(run: Run, splits: Splits, store: Store) -> Artifact:
         ExportError: the graphs are not within tolerance of the model; nothing is published then.
     """
     recipe = run.recipe()
-    shape = splits.test.shape[1:]
-    model = run.model(recipe, shape)
+    model = run.model(recipe, splits.train.shape)
+    prior = run.fitted_prior(recipe, model, len(splits.classes))
+    draft = _Draft(recipe, model, prior, splits, geometry(model, splits))
     with store.stage(recipe.name) as stage:
-        specs = graphs(model, shape)
-        write_graphs(specs, stage)
-        parity = measure_parity(model, specs, stage, splits.test[:PARITY_EXAMPLES])
-        (stage / "samples.png").write_bytes(write_png(pictures.samples(model, _PICTURE_SAMPLES)))
-        shown = pictures.reconstructions(model, splits.test[:: max(1, len(splits.test) // _PICTURE_EXAMPLES)][:32])
-        (stage / "reconstructions.png").write_bytes(write_png(shown))
+        specs = graphs(model, draft.geometry)
+        write_graphs(specs, stage / schema.WEIGHTS_FILE)
+        parity = measure_parity(model, Graphs(specs, stage), held_out(splits.test, draft.geometry.multiple_of))
+        if prior is not None:
+            found, parity = _write_prior(draft, prior, stage, parity)
+            specs += found
+        for name, picture in _pictures(draft, show).items():
+            (stage / f"{name}.png").write_bytes(write_png(picture))
         (stage / "recipe.toml").write_bytes(run.recipe_file.read_bytes())
         measured = _metrics(run)
         (stage / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
-        draft = _manifest(recipe, model, splits, specs, stage, parity, measured)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
+        described = _manifest(draft, specs, stage, parity, measured)
+        parameters = sum(parameter.numel() for module in (model, prior) if module for parameter in module.parameters())
         text = card(
-            draft, recipe.card.description, parameters, f"make train RECIPE=training/recipes/{recipe.name}.toml"
+            described, recipe.card.description, parameters, f"make train RECIPE=training/recipes/{recipe.name}.toml"
         )
         (stage / "MODEL_CARD.md").write_text(text, "utf-8")
-        files = draft.files | {"MODEL_CARD.md": file_sha256(stage / "MODEL_CARD.md")}
-        final = draft.model_copy(update={"files": files})
+        files = described.files | {"MODEL_CARD.md": file_sha256(stage / "MODEL_CARD.md")}
+        final = described.model_copy(update={"files": files})
         (stage / schema.MANIFEST_FILE).write_text(final.model_dump_json(indent=2) + "\n", "utf-8")
     return store.open(recipe.name)
 
 
-def write_graphs(specs: tuple[GraphSpec, ...], folder: Path) -> None:
-    """Write every graph as `<role>.onnx` with the shared `weights.data` beside it.
+def geometry(model: LatentVariableModel, splits: Splits) -> schema.ImageGeometry:
+    """Say which images a model takes: those of the size that it was fitted to, or any where it was fitted to crops."""
+    height, width, channels = splits.train.shape
+    factor = codes.downsampling(model)
+    if splits.train.uniform:
+        return schema.ImageGeometry(channels=channels, height=height, width=width, multiple_of=factor)
+    return schema.ImageGeometry(channels=channels, multiple_of=factor, maximum=_MAXIMUM_SIDE)
+
+
+def held_out(test: Examples, multiple_of: int) -> list[Images]:
+    """Choose the images that parity is measured on: at least `PARITY_EXAMPLES` where there are so many, else crops too.
+
+    Args:
+        test: the split.
+        multiple_of: what both sides of an image must be multiples of.
+
+    Returns:
+        Arrays, each of images of one size.
+    """
+    if test.uniform:
+        return [test.fixed(PARITY_EXAMPLES)]
+    random = np.random.Generator(np.random.Philox(key=[0, 0]))
+    crops = test.batch(np.arange(PARITY_EXAMPLES) % len(test), random)
+    whole = [padded(test[index], multiple_of)[0][None] for index in range(min(_WHOLE_PICTURES, len(test)))]
+    return [crops, *whole]
+
+
+def write_graphs(specs: tuple[GraphSpec, ...], weights: Path) -> None:
+    """Write every graph as `<role>.onnx` beside the file of their shared weights.
 
     Args:
         specs: the graphs.
-        folder: where to.
+        weights: the file.
     """
-    written = {folder / f"{spec.role}.onnx": _trace(spec) for spec in specs}
-    write_shared(written, folder / schema.WEIGHTS_FILE)
+    written = {weights.with_name(f"{spec.role}.onnx"): _trace(spec) for spec in specs}
+    write_shared(written, weights)
 
 
 def _trace(spec: GraphSpec) -> onnx.ModelProto:
-    """Turn a module into an ONNX graph with symbolic batch and sample axes."""
-    arguments = tuple(example(tensor) for tensor in spec.inputs)
-    symbols = {name: torch.export.Dim(name, min=1, max=2**20) for name in ("B", "S")}
+    """Turn a module into an ONNX graph with its symbolic axes."""
+    arguments = tuple(example(tensor, spec.downsampling) for tensor in spec.inputs)
+    symbols = axes(spec.downsampling)
     shapes = tuple(
         {axis: symbols[name] for axis, name in enumerate(tensor.shape) if isinstance(name, str)}
         for tensor in spec.inputs
@@ -122,94 +177,45 @@ def _trace(spec: GraphSpec) -> onnx.ModelProto:
     return graph
 
 
-@dataclass
-class _Differences:
-    """The largest differences seen so far."""
-
-    tensor: float = 0.0
-    bound: float = 0.0
-
-    def tensors(self, found: list[NDArray[np.generic]], expected: tuple[torch.Tensor, ...]) -> None:
-        """Take the outputs of one graph into account."""
-        for onnx_value, torch_value in zip(found, expected, strict=True):
-            value = torch_value.double().numpy()
-            error = np.abs(onnx_value.astype(np.float64) - value) / (1.0 + np.abs(value))
-            self.tensor = max(self.tensor, float(error.max()))
+def _write_prior(
+    draft: _Draft, prior: GatedPixelCNN, stage: Path, parity: schema.Parity
+) -> tuple[tuple[GraphSpec, ...], schema.Parity]:
+    """Write the graphs of the prior, with weights of their own, and measure them."""
+    specs = prior_graphs.graphs(prior, *draft.grid)
+    write_graphs(specs, stage / schema.PRIOR_WEIGHTS_FILE)
+    grids = codes.encode(draft.model, draft.splits.test.fixed(PARITY_EXAMPLES))
+    measured = measure_prior_parity(prior, Graphs(specs, stage), specs, grids)
+    return specs, parity.model_copy(update={"prior": measured})
 
 
-@torch.inference_mode()
-def measure_parity(
-    model: LatentVariableModel, specs: tuple[GraphSpec, ...], folder: Path, images: UInt8[np.ndarray, "N H W C"]
-) -> schema.Parity:
-    """Run the written graphs and the model side by side on held-out images.
-
-    Args:
-        model: in evaluation mode.
-        specs: the graphs.
-        folder: where they were written.
-        images: held out.
-
-    Returns:
-        What was measured.
-
-    Raises:
-        ExportError: a difference is beyond tolerance.
-    """
-    sessions = {spec.role: _session(folder / f"{spec.role}.onnx") for spec in specs}
-    modules = {spec.role: spec.module for spec in specs}
-    difference = _Differences()
-    dimensions = int(np.prod(images.shape[1:]))
-    for first in range(0, len(images), _PARITY_BATCH):
-        x = images[first : first + _PARITY_BATCH]
-        posterior = modules["encode"](torch.from_numpy(x))
-        difference.tensors(sessions["encode"].run(None, {"x": x}), posterior)
-        z = posterior[0]
-        difference.tensors(sessions["decode"].run(None, {"z": z.numpy()}), modules["decode"](z))
-        noise = batch_normal(0, first, len(x), (_PARITY_SAMPLES, model.bottleneck.dimensions), stream=POSTERIOR_STREAM)
-        moments = dict(zip(model.bottleneck.posterior.parameter_names, posterior, strict=True))
-        expected = modules["log_weight"](torch.from_numpy(x), *posterior, torch.from_numpy(noise))
-        feeds = {"x": x, "noise": noise} | {name: value.numpy() for name, value in moments.items()}
-        found = sessions["log_weight"].run(None, feeds)
-        error = np.abs((found[0] + found[1] - found[2]) - (expected[0] + expected[1] - expected[2]).numpy())
-        difference.bound = max(difference.bound, float(error.max()) / dimensions)
-    parity = schema.Parity(
-        examples=len(images), tensor_error=difference.tensor, bound_error_nats_per_dim=difference.bound
-    )
-    if not (parity.tensor_error <= TENSOR_TOLERANCE and parity.bound_error_nats_per_dim <= BOUND_TOLERANCE):
-        raise ExportError(
-            f"the exported graphs differ from the model: tensors by {parity.tensor_error:.2e} "
-            f"(at most {TENSOR_TOLERANCE:g}), bounds by {parity.bound_error_nats_per_dim:.2e} nats a dimension "
-            f"(at most {BOUND_TOLERANCE:g}); nothing was published"
-        )
-    return parity
+def _pictures(draft: _Draft, show: Path | None) -> dict[str, Any]:
+    """Draw what the card shows."""
+    model, test = draft.model, draft.splits.test
+    if show is not None:
+        drawn = {"reconstructions": pictures.shown(model, show, draft.geometry)}
+    else:
+        chosen = range(0, len(test), max(1, len(test) // _PICTURE_EXAMPLES))[:_PICTURE_EXAMPLES]
+        drawn = {"reconstructions": pictures.reconstructions(model, np.stack([test[index] for index in chosen]))}
+    if draft.prior is not None:
+        samples = pictures.prior_samples(model, draft.prior, draft.grid, draft.prior.num_classes)
+        return drawn | {"samples": samples}
+    gaussian = pictures.samples(model, _PICTURE_SAMPLES)
+    return drawn if gaussian is None else drawn | {"samples": gaussian}
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a graph on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _metrics(run: Run) -> dict[str, object]:
+def _metrics(run: Run) -> dict[str, Any]:
     """Read what `evaluate` stored, if it ran."""
     if not run.metrics_file.exists():
         return {"split": "none", "seed": 0, "metrics": {}}
-    stored: dict[str, object] = json.loads(run.metrics_file.read_text("utf-8"))
+    stored: dict[str, Any] = json.loads(run.metrics_file.read_text("utf-8"))
     return stored
 
 
 def _manifest(
-    recipe: Recipe,
-    model: LatentVariableModel,
-    splits: Splits,
-    specs: tuple[GraphSpec, ...],
-    stage: Path,
-    parity: schema.Parity,
-    measured: dict[str, object],
+    draft: _Draft, specs: tuple[GraphSpec, ...], stage: Path, parity: schema.Parity, measured: dict[str, Any]
 ) -> schema.Manifest:
     """Describe what lies in the stage."""
-    height, width, channels = splits.test.shape[1:]
+    recipe, splits = draft.recipe, draft.splits
     roles = {
         spec.role: schema.Graph(
             file=f"{spec.role}.onnx",
@@ -226,16 +232,19 @@ def _manifest(
         name=recipe.name,
         family=recipe.model.family,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        geometry=schema.ImageGeometry(channels=channels, height=height, width=width),
-        latent=(schema.ContinuousLevel(dimensions=model.bottleneck.dimensions),),
+        geometry=draft.geometry,
+        latent=(_level(draft),),
         graphs=roles,
         files=files,
-        noise=(
+        prior=_code_prior(draft, roles, files),
+        noise=tuple(
             schema.NoiseInput(
                 graph="log_weight", tensor="noise", distribution="standard_normal", stream=POSTERIOR_STREAM
-            ),
+            )
+            for role in roles
+            if role == "log_weight"
         ),
-        capabilities=("encode", "decode", "reconstruct", "sample", "likelihood"),
+        capabilities=_capabilities(draft),
         bound="elbo",
         parity=parity,
         metrics=measured["metrics"],
@@ -250,6 +259,38 @@ def _manifest(
         git_commit=_git_commit(),
         model_hash=schema.model_hash(roles, files),
     )
+
+
+def _level(draft: _Draft) -> schema.Level:
+    """Describe the latents."""
+    bottleneck = draft.model.bottleneck
+    if isinstance(bottleneck, VectorQuantizedBottleneck):
+        quantizer = bottleneck.quantizer
+        return schema.DiscreteLevel(
+            num_embeddings=quantizer.num_embeddings,
+            embedding_dim=quantizer.embedding_dim,
+            downsampling=draft.geometry.multiple_of,
+        )
+    if isinstance(bottleneck, GaussianBottleneck):
+        return schema.ContinuousLevel(dimensions=bottleneck.dimensions)
+    raise ExportError(f"the manifest has no level for a {type(bottleneck).__name__}")
+
+
+def _code_prior(draft: _Draft, roles: dict[str, schema.Graph], files: dict[str, str]) -> schema.CodePrior | None:
+    """Describe the learned prior, where there is one."""
+    if draft.prior is None:
+        return None
+    height, width = draft.grid
+    classes = draft.splits.classes if draft.prior.num_classes else ()
+    return schema.CodePrior(height=height, width=width, classes=classes, prior_hash=schema.prior_hash(roles, files))
+
+
+def _capabilities(draft: _Draft) -> tuple[schema.Capability, ...]:
+    """Say what the model can answer: it samples where it has a prior, and compresses where it has codes."""
+    discrete = isinstance(draft.model.bottleneck, VectorQuantizedBottleneck)
+    samples: tuple[schema.Capability, ...] = () if discrete and draft.prior is None else ("sample",)
+    packs: tuple[schema.Capability, ...] = ("compress", "decompress") if discrete else ()
+    return ("encode", "decode", "reconstruct", *samples, "likelihood", *packs)
 
 
 def _git_commit() -> str | None:

@@ -1,4 +1,4 @@
-"""The fit loop: one for every family and objective, on Lightning Fabric.
+"""The fit loop: one for every model, prior and objective, on Lightning Fabric.
 
 All that is random in step t is a function of (seed, t) alone, so a checkpoint needs counters but no generator state,
 and a resumed run repeats an unbroken one bit for bit on the CPU.
@@ -7,33 +7,59 @@ and a resumed run repeats an unbroken one bit for bit on the CPU.
 import math
 import signal
 import threading
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from models.model import LatentVariableModel
-from models.networks import ImageShape
-from training import checkpoint, pictures
-from training.data import Splits, load
-from training.errors import RunError
-from training.objectives import SGVB
-from training.recipe import FitConfig, Recipe
+from training import checkpoint
+from training.objectives import Objective
+from training.recipe import FitConfig
 from training.run import Run
 
 ParamList = tuple[Tensor, ...] | list[Tensor]
 
-_VALIDATION_BATCH = 500
-_PICTURE_EXAMPLES = 32
+_WINDOW = 100
+"""Steps over which the figures of a fit are averaged."""
+_LOG_EVERY = 50
+
+
+class Task(Protocol):
+    """What is fitted to what.
+
+    Attributes:
+        name: for the progress bar.
+        config: how.
+    """
+
+    name: str
+    config: FitConfig
+
+    def objective(self) -> Objective:
+        """Make the objective with a model freshly initialised from torch's global generator."""
+        ...
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """Give the data of a step, a function of its number alone."""
+        ...
+
+    def score_nats(self, model: nn.Module) -> float:
+        """Measure a model in evaluation mode: the mean bound on log p over the validation split."""
+        ...
+
+    def pictures(self, model: nn.Module) -> dict[str, UInt8[np.ndarray, "height width C"]]:
+        """Show what a model does, by name."""
+        ...
 
 
 @dataclass
@@ -43,26 +69,29 @@ class Progress:
     Attributes:
         step: optimiser steps done, skipped ones included.
         skipped: steps left out because the loss or its gradient was not finite.
-        best_elbo_nats: the best validation bound so far.
+        best_nats: the best validation bound so far.
         best_step: the step that it was reached at.
         stale: looks at the validation bound since then.
+        figures: means over the last steps, by name with unit.
     """
 
     step: int = 0
     skipped: int = 0
-    best_elbo_nats: float = -math.inf
+    best_nats: float = -math.inf
     best_step: int = 0
     stale: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the fields as JSON can hold them: no infinity."""
-        return asdict(self) | {"best_elbo_nats": self.best_elbo_nats if self.best_step else None}
+        """Give the fields as JSON can hold them, without infinity and without figures, which begin anew."""
+        fields = {name: value for name, value in asdict(self).items() if name != "figures"}
+        return fields | {"best_nats": self.best_nats if self.best_step else None}
 
     @classmethod
     def from_json(cls, counters: dict[str, Any]) -> "Progress":
         """Read what `to_json` gave."""
-        best = counters["best_elbo_nats"]
-        return cls(**(counters | {"best_elbo_nats": -math.inf if best is None else best}))
+        best = counters["best_nats"]
+        return cls(**(counters | {"best_nats": -math.inf if best is None else best}))
 
 
 def learning_rate(config: FitConfig, step: int) -> float:
@@ -121,12 +150,11 @@ class Fit:
 
     Args:
         run: where it is kept.
-        recipe: what is fitted to what.
-        splits: the data.
+        task: what is fitted to what.
     """
 
-    def __init__(self, run: Run, recipe: Recipe, splits: Splits) -> None:
-        self.run, self.recipe, self.config, self.splits = run, recipe, recipe.fit, splits
+    def __init__(self, run: Run, task: Task) -> None:
+        self.run, self.task, self.config = run, task, task.config
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.logger = TensorBoardLogger(run.path, name=None, version="")
@@ -137,13 +165,14 @@ class Fit:
             loggers=self.logger,
         )
         torch.manual_seed(self.config.seed)
-        height, width, channels = splits.train.shape[1:]
-        model = recipe.model.build(ImageShape(channels, height, width))
-        for weight in model.parameters():
+        self.objective = task.objective()
+        for weight in self.objective.parameters():
             if weight.dim() == 4:  # channels last, the layout that bfloat16 convolutions are fast in
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        self.average: AveragedModel = AveragedModel(model, multi_avg_fn=_moving_average(self.config.ema_decay))
-        self.objective = SGVB(model, recipe.objective).to(self.fabric.device)
+        self.average: AveragedModel = AveragedModel(
+            self.objective.model, multi_avg_fn=_moving_average(self.config.ema_decay)
+        )
+        self.objective.to(self.fabric.device)
         self.average.to(self.fabric.device).eval()
         self.optimizers = {
             group: torch.optim.AdamW(
@@ -152,11 +181,12 @@ class Fit:
             for group, parameters in self.objective.groups().items()
         }
         self.progress = Progress()
+        self._recent: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_WINDOW))
 
     @property
-    def averaged(self) -> LatentVariableModel:
+    def averaged(self) -> nn.Module:
         """The model with averaged weights."""
-        return cast("LatentVariableModel", self.average.module)
+        return self.average.module
 
     def resume(self) -> None:
         """Go on from the run's last checkpoint.
@@ -182,13 +212,13 @@ class Fit:
 
     def loop(self) -> Progress:
         """Step until the recipe's steps are done, the bound has stopped rising, or SIGINT or SIGTERM asks to stop."""
-        bar = tqdm(total=self.config.steps, initial=self.progress.step, unit="step", desc=self.recipe.name)
+        bar = tqdm(total=self.config.steps, initial=self.progress.step, unit="step", desc=self.task.name)
         with bar, _stop_requested() as stop:
             while self.progress.step < self.config.steps and self.progress.stale < self.config.patience:
-                elbo = self.step()
+                bound = self.step()
                 self.progress.step += 1
                 bar.update()
-                bar.set_postfix_str(f"elbo {elbo:.2f} best {self.progress.best_elbo_nats:.2f} nats", refresh=False)
+                bar.set_postfix_str(f"bound {bound:.2f} best {self.progress.best_nats:.2f} nats", refresh=False)
                 if self.progress.step % self.config.validate_every == 0 or self.progress.step == self.config.steps:
                     self.look()
                 elif self.progress.step % self.config.checkpoint_every == 0 or stop.is_set():
@@ -199,31 +229,27 @@ class Fit:
         return self.progress
 
     def step(self) -> float:
-        """Do one optimiser step for every group; give the batch's mean ELBO in nats."""
+        """Do one optimiser step for every group; give the batch's mean bound in nats."""
         step, config = self.progress.step, self.config
         torch.manual_seed(int(np.random.Philox(key=[config.seed, step]).random_raw() >> np.uint64(1)))
-        indices = batch_indices(config.seed, step, config.batch_size, len(self.splits.train))
-        x = torch.from_numpy(self.splits.train[indices]).to(self.fabric.device)
+        batch = tuple(tensor.to(self.fabric.device) for tensor in self.task.batch(step))
         self.objective.train()
-        elbo = math.nan
         with self.fabric.autocast():
-            for part in self.objective.steps(x):
-                elbo = part.bound.elbo.mean().item()
+            for part in self.objective.steps(*batch):
                 self._minimise(part.group, part.loss)
+                self._follow({"bound_nats": part.log_p_nats, f"{part.group}_loss": part.loss, **part.figures})
         self.average.update_parameters(self.objective.model)
-        if step % 50 == 0:
-            self.fabric.log_dict(
-                {
-                    "train/elbo_nats": elbo,
-                    "train/reconstruction_nats": part.bound.reconstruction.mean().item(),
-                    "train/rate_nats": part.bound.rate.mean().item(),
-                    "train/loss": part.loss.item(),
-                    "train/learning_rate": learning_rate(config, step),
-                    "train/skipped_steps": self.progress.skipped,
-                },
-                step=step,
-            )
-        return elbo
+        if step % _LOG_EVERY == 0 or step == config.steps - 1:
+            self.progress.figures = {name: float(np.mean(values)) for name, values in self._recent.items()}
+            schedule = {"learning_rate": learning_rate(config, step), "skipped_steps": float(self.progress.skipped)}
+            figures = self.progress.figures | schedule
+            self.fabric.log_dict({f"train/{name}": value for name, value in figures.items()}, step=step)
+        return self._recent["bound_nats"][-1]
+
+    def _follow(self, figures: dict[str, Tensor]) -> None:
+        """Keep the figures of the last steps."""
+        for name, value in figures.items():
+            self._recent[name].append(value.item())
 
     def _minimise(self, group: str, loss: torch.Tensor) -> None:
         """Take a gradient step, or skip and count it where the loss or the gradient is not finite."""
@@ -242,41 +268,17 @@ class Fit:
     def look(self) -> None:
         """Measure the validation bound of the averaged weights, keep them if they are the best, log pictures."""
         progress = self.progress
-        elbo = validation_elbo(self.averaged, self.splits.validation, self.config.seed)
-        self.fabric.log_dict({"validation/elbo_nats": elbo}, step=progress.step)
-        if elbo > progress.best_elbo_nats:
-            progress.best_elbo_nats, progress.best_step, progress.stale = elbo, progress.step, 0
-            counters = {"step": progress.step, "validation_elbo_nats": elbo}
+        score = self.task.score_nats(self.averaged)
+        self.fabric.log_dict({"validation/bound_nats": score}, step=progress.step)
+        if score > progress.best_nats:
+            progress.best_nats, progress.best_step, progress.stale = score, progress.step, 0
+            counters = {"step": progress.step, "validation_nats": score}
             checkpoint.write(self.run.best, {"model": self.averaged.state_dict()}, counters)
         else:
             progress.stale += 1
-        writer = self.logger.experiment
-        shown = self.splits.validation[:_PICTURE_EXAMPLES]
-        writer.add_image("reconstructions", pictures.reconstructions(self.averaged, shown), progress.step, None, "HWC")
-        writer.add_image("samples", pictures.samples(self.averaged, 64), progress.step, None, "HWC")
+        for name, picture in self.task.pictures(self.averaged).items():
+            self.logger.experiment.add_image(name, picture, progress.step, None, "HWC")
         self.save()
-
-
-@torch.no_grad()
-def validation_elbo(model: LatentVariableModel, images: UInt8[np.ndarray, "N H W C"], seed: int) -> float:
-    """Give the mean ELBO over a split, one sample each, with the same noise at every call.
-
-    Args:
-        model: in evaluation mode.
-        images: the split.
-        seed: of the noise.
-
-    Returns:
-        Nats.
-    """
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    total = 0.0
-    for first in range(0, len(images), _VALIDATION_BATCH):
-        x = torch.from_numpy(images[first : first + _VALIDATION_BATCH]).to(device)
-        noise = torch.randn(len(x), 1, model.bottleneck.dimensions, generator=generator).to(device)
-        total += model.bound(x, noise).elbo.sum().item()
-    return total / len(images)
 
 
 @contextmanager
@@ -294,42 +296,3 @@ def _stop_requested() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def fit(run: Run, recipe: Recipe, *, resume: bool) -> Progress:
-    """Fit a recipe, from the start or from the run's last checkpoint.
-
-    Args:
-        run: the folder; made if it is not there.
-        recipe: what is fitted.
-        resume: go on with the run in the folder, whose recipe is then `recipe`.
-
-    Returns:
-        Where the fit ended.
-
-    Raises:
-        DataError: the data cannot be had.
-        RunError: there is a run already, or none to resume.
-    """
-    splits = load(recipe.data)
-    _check(recipe, splits)
-    if not resume:
-        run.create(recipe)
-    state = Fit(run, recipe, splits)
-    if resume and run.last.exists():
-        state.resume()
-    return state.loop()
-
-
-def _check(recipe: Recipe, splits: Splits) -> None:
-    """Refuse data that the likelihood gives no probability to, before any time is spent on them."""
-    values = recipe.model.likelihood.build().values
-    for name in ("train", "validation", "test"):
-        images = getattr(splits, name)
-        if len(images) == 0:
-            raise RunError(f"the {name} split of {splits.name} is empty; give it examples or larger fractions")
-        if values is not None and not np.isin(images[:256], values).all():
-            raise RunError(
-                f"the {recipe.model.likelihood.kind} likelihood takes pixels of {values} alone, "
-                f"{splits.name} has others; choose model.likelihood.kind = 'gaussian' or binarised data"
-            )

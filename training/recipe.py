@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.families import FamilyConfig
+from models.families.pixelcnn import PixelCNNConfig
 from training.data import DataConfig
 from training.errors import RecipeError
 from training.objectives import SGVBConfig
@@ -65,6 +66,22 @@ class CardConfig(Section):
     licence: str = "unspecified"
 
 
+class PriorConfig(Section):
+    """The `[prior]` table: the prior that `fit-prior` fits to the codes of the fitted model.
+
+    Attributes:
+        model: the prior.
+        classes: condition it on the classes of the data, where there are some.
+        unconditional: share of the examples whose class is hidden in training.
+        fit: how.
+    """
+
+    model: PixelCNNConfig = PixelCNNConfig()
+    classes: bool = True
+    unconditional: float = Field(default=0.2, gt=0, le=1)
+    fit: FitConfig = FitConfig()
+
+
 class Recipe(Section):
     """A whole recipe; `name` is the model's name in the store."""
 
@@ -73,6 +90,7 @@ class Recipe(Section):
     model: FamilyConfig
     objective: SGVBConfig = SGVBConfig()
     fit: FitConfig = FitConfig()
+    prior: PriorConfig | None = None
     card: CardConfig = CardConfig()
 
 

@@ -4,11 +4,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.bottleneck import VectorQuantizedBottleneck
 from models.model import LatentVariableModel
 from models.networks import ImageShape
+from models.pixelcnn import GatedPixelCNN
+from models.quantizers import VectorQuantizer
 from training import checkpoint
 from training.errors import RunError
-from training.recipe import Recipe, read_recipe, write_recipe
+from training.recipe import PriorConfig, Recipe, read_recipe, write_recipe
 
 
 def write_text(path: Path, text: str) -> None:
@@ -48,6 +51,11 @@ class Run:
         """What `evaluate` measured."""
         return self.path / "metrics.json"
 
+    @property
+    def prior(self) -> "Run":
+        """The files of the prior that was fitted to this run's codes."""
+        return Run(self.path / "prior")
+
     def create(self, recipe: Recipe) -> None:
         """Make the folder and put the recipe in.
 
@@ -59,6 +67,10 @@ class Run:
                 f"{self.path} holds a run already; add --resume to go on with it, or choose another --output"
             )
         self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.recipe_file, write_recipe(recipe))
+
+    def amend(self, recipe: Recipe) -> None:
+        """Put another recipe in the place of the run's, such as one with another `[prior]` table."""
         write_text(self.recipe_file, write_recipe(recipe))
 
     def recipe(self, overrides: dict[str, str] | None = None) -> Recipe:
@@ -91,3 +103,51 @@ class Run:
         model = recipe.model.build(ImageShape(channels, height, width))
         checkpoint.load_module(model, checkpoint.read(self.best).part("model"), self.best)
         return model.eval().requires_grad_(False)
+
+    def fitted_prior(self, recipe: Recipe, model: LatentVariableModel, num_classes: int) -> GatedPixelCNN | None:
+        """Build the prior with its best weights.
+
+        Args:
+            recipe: the run's recipe.
+            model: the run's model.
+            num_classes: of the data.
+
+        Returns:
+            The prior in evaluation mode, on the CPU; None where none was fitted.
+
+        Raises:
+            RunError: its checkpoint does not fit the recipe.
+        """
+        if recipe.prior is None or not self.prior.best.exists():
+            return None
+        prior = build_prior(recipe.prior, model, num_classes)
+        checkpoint.load_module(prior, checkpoint.read(self.prior.best).part("model"), self.prior.best)
+        return prior.eval().requires_grad_(False)
+
+
+def build_prior(config: PriorConfig, model: LatentVariableModel, num_classes: int) -> GatedPixelCNN:
+    """Build a fresh prior over a model's codes.
+
+    Args:
+        config: the recipe's `[prior]` table.
+        model: whose codes.
+        num_classes: of the data.
+
+    Returns:
+        The prior.
+
+    Raises:
+        RunError: the model has no codes.
+    """
+    return config.model.build(codes_of(model).num_embeddings, num_classes if config.classes else 0)
+
+
+def codes_of(model: LatentVariableModel) -> VectorQuantizer:
+    """Give a model's quantizer.
+
+    Raises:
+        RunError: the model has no codes.
+    """
+    if not isinstance(model.bottleneck, VectorQuantizedBottleneck):
+        raise RunError("the model has real-valued latents, no codes; a prior over codes needs family = 'vqvae'")
+    return model.bottleneck.quantizer

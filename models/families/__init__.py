@@ -3,6 +3,11 @@
 `FamilyConfig` is what a recipe's `[model]` table may be; a new family adds its configuration to the union.
 """
 
-from models.families.vae import VAEConfig
+from typing import Annotated
 
-FamilyConfig = VAEConfig
+from pydantic import Field
+
+from models.families.vae import VAEConfig
+from models.families.vqvae import VQVAEConfig
+
+FamilyConfig = Annotated[VAEConfig | VQVAEConfig, Field(discriminator="family")]

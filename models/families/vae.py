@@ -2,44 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from models.bottleneck import GaussianBottleneck
-from models.likelihoods import Bernoulli, DiscretizedGaussian, Likelihood, Variance
+from models.families.parts import BernoulliConfig, Config, LikelihoodConfig
 from models.model import LatentVariableModel
 from models.networks import ImageShape, Network
 from models.networks.conv import conv
 from models.networks.mlp import mlp
 from models.posteriors import DiagonalGaussianPosterior
 from models.priors import StandardNormal
-
-
-class Config(BaseModel):
-    """A part of a recipe; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BernoulliConfig(Config):
-    """Pixels that are black or white."""
-
-    kind: Literal["bernoulli"] = "bernoulli"
-
-    def build(self) -> Likelihood:
-        """Make the likelihood."""
-        return Bernoulli()
-
-
-class GaussianConfig(Config):
-    """uint8 pixels under a normal integrated over each value's bin; `scale` in grey levels."""
-
-    kind: Literal["gaussian"] = "gaussian"
-    variance: Variance = "shared"
-    scale: float = Field(default=16.0, ge=0.2, le=255.0)
-
-    def build(self) -> Likelihood:
-        """Make the likelihood."""
-        return DiscretizedGaussian(self.variance, self.scale)
 
 
 class MLPConfig(Config):
@@ -86,7 +58,7 @@ class VAEConfig(Config):
     family: Literal["vae"] = "vae"
     latent: int = Field(default=32, gt=0)
     network: Annotated[MLPConfig | ConvConfig, Field(discriminator="kind")] = ConvConfig()
-    likelihood: Annotated[BernoulliConfig | GaussianConfig, Field(discriminator="kind")] = BernoulliConfig()
+    likelihood: LikelihoodConfig = BernoulliConfig()
 
     def build(self, data: ImageShape) -> LatentVariableModel:
         """Compose the model: Gaussian posterior with diagonal covariance, standard normal prior.

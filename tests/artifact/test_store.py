@@ -71,7 +71,7 @@ def test_a_flipped_bit_is_told(store: Store, name: str) -> None:
     [
         ("junk", "not a manifest"),
         ("[]", "not a manifest"),
-        ('{"schema_version": 2}', "update latentd"),
+        ('{"schema_version": 3}', "update latentd"),
         ('{"schema_version": "1"}', "update latentd"),
         ('{"schema_version": 1}', "does not fit"),
     ],

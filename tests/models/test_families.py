@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.families import FamilyConfig
-from models.families.vae import BernoulliConfig, ConvConfig, GaussianConfig, MLPConfig, VAEConfig
+from models.families.parts import BernoulliConfig, GaussianConfig
+from models.families.vae import ConvConfig, MLPConfig, VAEConfig
+from models.families.vqvae import FullyConvConfig, QuantizerConfig, VQVAEConfig
 from models.model import LatentVariableModel
 from models.networks import ImageShape
 
@@ -31,6 +33,17 @@ FAMILIES: dict[str, tuple[FamilyConfig, ImageShape]] = {
         )
         for variance in ("fixed", "shared", "learned")
     },
+    **{
+        f"vqvae-{update}": (
+            VQVAEConfig(
+                family="vqvae",
+                network=FullyConvConfig(downsampling=4, hidden=8, residual_hidden=4, residual_blocks=1),
+                quantizer=QuantizerConfig(num_embeddings=16, embedding_dim=3, update=update, initialisation="random"),
+            ),
+            ImageShape(3, 8, 12),
+        )
+        for update in ("ema", "loss")
+    },
 }
 
 
@@ -52,16 +65,23 @@ def x(family: tuple[FamilyConfig, ImageShape], model: LatentVariableModel) -> to
     return x if model.likelihood.values is None else (x >= 128).byte() * 255
 
 
+def noise(model: LatentVariableModel, batch: int, samples: int) -> torch.Tensor:
+    return torch.randn(batch, samples, model.bottleneck.noise_dimensions)
+
+
 def test_shapes(model: LatentVariableModel, x: torch.Tensor) -> None:
-    dimensions = model.bottleneck.dimensions
-    posterior = model.encode(x)
-    assert set(posterior) == set(model.bottleneck.posterior.parameter_names)
-    assert all(value.shape == (6, dimensions) for value in posterior.values())
-    bound = model.bound(x, torch.randn(6, 3, dimensions))
-    assert bound.log_weights.shape == (6, 3)
+    encoding = model.eval().encode(x)
+    z = model.bottleneck.point(encoding)
+    assert z.dim() == 1 + model.bottleneck.latent_axes
+    assert all(len(value) == 6 for value in encoding.values())
+    bound = model.bound(x, noise(model, 6, 3))
+    samples = 3 if model.bottleneck.noise_dimensions else 1
+    assert bound.log_weights.shape == (6, samples)
     assert bound.elbo.shape == bound.iwae.shape == (6,)
-    mean = model.sample(torch.randn(5, dimensions))
-    assert mean.shape == (5, *x.shape[1:])
+    assert model.likelihood.pixel_log_prob(x, model.decode(z)).shape == x.shape[:3]
+    mean = model.mean(z.unflatten(0, (2, 3)))
+    assert torch.equal(mean.flatten(0, 1), model.reconstruct(x))
+    assert mean.shape == (2, 3, *x.shape[1:])
     assert mean.min() >= 0
     assert mean.max() <= 255
 
@@ -70,14 +90,16 @@ def test_gradients_reach_every_parameter(model: LatentVariableModel, x: torch.Te
     with torch.no_grad():  # blocks start at the identity, where some gradients are zero
         for parameter in model.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
-    model.bound(x, torch.randn(6, 2, model.bottleneck.dimensions)).elbo.sum().backward()
+    latent, _, bound = model(x, noise(model, 6, 2))
+    penalties = [level.penalty.sum() for level in latent if level.penalty is not None]
+    torch.autograd.backward([bound.elbo.sum(), *penalties])
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
 
 
 def test_bounds_are_ordered_and_made_of_their_terms(model: LatentVariableModel, x: torch.Tensor) -> None:
-    bound = model.eval().bound(x, torch.randn(6, 16, model.bottleneck.dimensions))
+    bound = model.eval().bound(x, noise(model, 6, 16))
     assert (bound.iwae >= bound.log_weights.mean(1)).all()
     assert torch.allclose(bound.elbo, bound.reconstruction - bound.rate)
     assert (bound.rate >= 0).all()
@@ -89,8 +111,8 @@ def test_save_and_load(family: tuple[FamilyConfig, ImageShape], model: LatentVar
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     other = family[0].build(family[1])
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    noise = torch.randn(2, 1, model.bottleneck.dimensions)
-    assert torch.equal(other.eval().bound(x, noise).log_weights, model.eval().bound(x, noise).log_weights)
+    drawn = noise(model, 2, 1)
+    assert torch.equal(other.eval().bound(x, drawn).log_weights, model.eval().bound(x, drawn).log_weights)
 
 
 def test_a_config_survives_its_own_dump(family: tuple[FamilyConfig, ImageShape]) -> None:
@@ -107,3 +129,12 @@ def test_a_config_survives_its_own_dump(family: tuple[FamilyConfig, ImageShape])
 def test_networks_that_do_not_fit_are_refused(network: ConvConfig, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VAEConfig(network=network).build(ImageShape(1, 12, 12))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [(FullyConvConfig(downsampling=6), "a power of 2"), (FullyConvConfig(downsampling=8), "multiples of it")],
+)
+def test_grids_that_do_not_fit_are_refused(network: FullyConvConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VQVAEConfig(family="vqvae", network=network).build(ImageShape(1, 12, 12))

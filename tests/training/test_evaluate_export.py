@@ -11,17 +11,21 @@ import pytest
 import torch
 from scipy import special
 
+from artifact.manifest import ImageGeometry
 from artifact.noise import POSTERIOR_STREAM, batch_normal
 from artifact.store import Store
-from models.families.vae import ConvConfig, GaussianConfig, VAEConfig
+from models.families.parts import GaussianConfig
+from models.families.vae import ConvConfig, VAEConfig
 from models.networks import ImageShape
 from training import export as export_module
+from training import parity as parity_module
 from training.cli import main
 from training.data import load
 from training.errors import ExportError
 from training.evaluate import active_units, bounds, evaluate
-from training.export import measure_parity, write_graphs
+from training.export import write_graphs
 from training.graphs import graphs
+from training.parity import Graphs, measure_parity
 from training.recipe import read_recipe
 from training.run import Run
 
@@ -35,7 +39,7 @@ def run(recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @torch.no_grad()
 def test_bounds_equal_direct_formulas(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = load(run.recipe().data).test[:7]
+    images = load(run.recipe().data).test.fixed(7)
     model = run.model(run.recipe(), images.shape[1:])
     noise = batch_normal(5, 0, 7, (50, 4), stream=POSTERIOR_STREAM)
     x = torch.from_numpy(images)
@@ -92,9 +96,8 @@ def test_published_artifact_is_whole_and_agrees(run: Run, tmp_path: Path, capsys
 
 
 def test_graphs_share_their_weights(run: Run, tmp_path: Path) -> None:
-    shape = (8, 8, 1)
-    model = run.model(run.recipe(), shape)
-    write_graphs(graphs(model, shape), tmp_path)
+    model = run.model(run.recipe(), (8, 8, 1))
+    write_graphs(graphs(model, ImageGeometry(channels=1, height=8, width=8)), tmp_path / "weights.data")
     places: dict[str, set[tuple[str, ...]]] = {}
     for role in ("decode", "log_weight"):
         graph = onnx.load(tmp_path / f"{role}.onnx", load_external_data=False).graph
@@ -117,9 +120,9 @@ def test_colour_graphs_with_integrated_bins_agree(variance: str, tmp_path: Path)
     )
     model = config.build(ImageShape(3, 16, 12)).eval().requires_grad_(False)
     images = np.random.default_rng(0).integers(0, 256, (120, 16, 12, 3), dtype=np.uint8)
-    specs = graphs(model, (16, 12, 3))
-    write_graphs(specs, tmp_path)
-    parity = measure_parity(model, specs, tmp_path, images)
+    specs = graphs(model, ImageGeometry(channels=3, height=16, width=12))
+    write_graphs(specs, tmp_path / "weights.data")
+    parity = measure_parity(model, Graphs(specs, tmp_path), [images])
     assert parity.examples == 120
     session = onnxruntime.InferenceSession(tmp_path / "encode.onnx", providers=["CPUExecutionProvider"])
     for batch in (1, 2, 7):
@@ -127,8 +130,8 @@ def test_colour_graphs_with_integrated_bins_agree(variance: str, tmp_path: Path)
 
 
 def test_a_graph_beyond_tolerance_is_not_published(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_module, "BOUND_TOLERANCE", 0.0)
-    monkeypatch.setattr(export_module, "TENSOR_TOLERANCE", 0.0)
+    monkeypatch.setattr(parity_module, "BOUND_TOLERANCE", 0.0)
+    monkeypatch.setattr(parity_module, "TENSOR_TOLERANCE", 0.0)
     with pytest.raises(ExportError, match="nothing was published"):
         export_module.export(run, load(run.recipe().data), Store(tmp_path))
     assert Store(tmp_path).names() == []
@@ -159,9 +162,9 @@ def test_the_shipped_recipes_data_are_read(data_root: Path) -> None:
     path = Path("training/recipes/digits-vae.toml")
     recipe = read_recipe(path, {"data.root": str(data_root / "binarized-mnist")})
     splits = load(recipe.data)
-    assert splits.train.shape == (50_000, 28, 28, 1)
-    assert splits.validation.shape == splits.test.shape == (10_000, 28, 28, 1)
-    assert set(np.unique(splits.test)) == {0, 255}
+    assert splits.train.shape == (28, 28, 1)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (50_000, 10_000, 10_000)
+    assert set(np.unique(splits.test.fixed())) == {0, 255}
 
 
 def test_constant_images_have_infinite_psnr_but_finite_figures() -> None:

@@ -16,7 +16,8 @@ from training import checkpoint
 from training.cli import main
 from training.data import load
 from training.errors import RunError
-from training.fit import Fit, batch_indices, fit, learning_rate
+from training.fit import Fit, batch_indices, learning_rate
+from training.fit_model import ModelTask, fit, variance
 from training.recipe import FitConfig, read_recipe
 from training.run import Run
 
@@ -30,7 +31,7 @@ def test_a_fit_raises_the_bound(recipe_file: Path, tmp_path: Path) -> None:
     progress = fit(Run(tmp_path / "run"), recipe, resume=False)
     assert progress.step == 120
     assert progress.skipped == 0
-    assert progress.best_elbo_nats > -38.0 > 64 * math.log(0.5)
+    assert progress.best_nats > -38.0 > 64 * math.log(0.5)
     names = {path.name.split(".")[0] for path in (tmp_path / "run").iterdir()}
     assert names == {"recipe", "last", "best", "events"}
 
@@ -73,7 +74,7 @@ def test_sigterm_ends_a_fit_with_a_checkpoint(recipe_file: Path, tmp_path: Path)
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(recipe_file: Path, tmp_path: Path) -> None:
     recipe = read_recipe(recipe_file)
-    state = Fit(Run(tmp_path), recipe, load(recipe.data))
+    state = Fit(Run(tmp_path), ModelTask(recipe, load(recipe.data)))
     before = [parameter.clone() for parameter in state.objective.model.parameters()]
     with torch.no_grad():
         last = list(state.objective.model.parameters())[-1]
@@ -89,8 +90,8 @@ def test_it_stops_early_when_the_bound_gets_no_better(recipe_file: Path, tmp_pat
         recipe_file,
         {"fit.learning_rate": "1e-12", "fit.ema_decay": "0.0", "fit.validate_every": "2", "fit.patience": "3"},
     )
-    state = Fit(Run(tmp_path), recipe, load(recipe.data))
-    state.progress.best_elbo_nats, state.progress.best_step = 0.0, 1
+    state = Fit(Run(tmp_path), ModelTask(recipe, load(recipe.data)))
+    state.progress.best_nats, state.progress.best_step = 0.0, 1
     assert state.loop().step == 6
 
 
@@ -120,6 +121,11 @@ def test_a_likelihood_that_cannot_explain_the_data_is_refused(recipe_file: Path,
     recipe = read_recipe(recipe_file, {"data.root": str(tmp_path / "grey.npy")})
     with pytest.raises(RunError, match="bernoulli likelihood takes pixels of"):
         fit(Run(tmp_path / "run"), recipe, resume=False)
+
+
+def test_the_variance_is_numpys(recipe_file: Path) -> None:
+    splits = load(read_recipe(recipe_file).data)
+    assert variance(splits) == pytest.approx(splits.train.fixed().astype(np.float64).var())
 
 
 def test_every_epoch_sees_every_example_once() -> None:

@@ -2,6 +2,6 @@
 
 from training.data.config import DataConfig
 from training.data.load import load
-from training.data.splits import Splits
+from training.data.splits import Examples, ImageArray, Photographs, Splits
 
-__all__ = ["DataConfig", "Splits", "load"]
+__all__ = ["DataConfig", "Examples", "ImageArray", "Photographs", "Splits", "load"]

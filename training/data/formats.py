@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from media.arrays import read_npy
 from media.errors import MediaError
-from training.data.splits import Images
+from training.data.splits import Images, Labels
 from training.errors import DataError
 
 _ZERO, _ONE, _NEWLINE, _SPACES = ord("0"), ord("1"), ord("\n"), np.frombuffer(b" \t\r\n", dtype=np.uint8)
-_IDX_UINT8 = 0x08
 
 
 def read_bytes(path: Path) -> bytes:
@@ -85,20 +84,46 @@ def idx_images(content: bytes, name: str) -> Images:
     Raises:
         DataError: another type, rank or length.
     """
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _IDX_UINT8 or content[3] not in (3, 4):
+    if content[:4] not in (b"\0\0\x08\x03", b"\0\0\x08\x04"):
         raise DataError(
             f"{name}: not an IDX file of uint8 images (it begins {content[:4].hex()}, expected 00000803); "
             "give the file of images, not that of labels"
         )
+    return _with_channels(_idx_values(content, name).copy(), name)
+
+
+def idx_labels(content: bytes, name: str) -> Labels:
+    """Read the labels that lie beside MNIST's images, in the same format.
+
+    Args:
+        content: of the file.
+        name: for messages.
+
+    Returns:
+        `[N]`, 0 .. 255.
+
+    Raises:
+        DataError: another type, rank or length.
+    """
+    if content[:4] != b"\0\0\x08\x01":
+        raise DataError(
+            f"{name}: not an IDX file of labels (it begins {content[:4].hex()}, expected 00000801); "
+            "give the file of labels, not that of images"
+        )
+    return _idx_values(content, name).astype(np.int64)
+
+
+def _idx_values(content: bytes, name: str) -> NDArray[np.uint8]:
+    """Read what follows an IDX header, whose last byte is the rank."""
     rank = content[3]
     start = 4 + 4 * rank
     shape = tuple(int.from_bytes(content[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(rank))
     if len(content) - start != prod(shape):
         raise DataError(
-            f"{name}: {len(content) - start} bytes of pixels, its header {shape} promises {prod(shape)}; "
+            f"{name}: {len(content) - start} bytes of values, its header {shape} promises {prod(shape)}; "
             "is it complete?"
         )
-    return _with_channels(np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy(), name)
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
 def npy_images(content: bytes, name: str) -> Images:

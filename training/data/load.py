@@ -1,17 +1,18 @@
 """From the `[data]` table to splits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from training.data import pictures
 from training.data.config import DataConfig
+from training.data.draw import draw
 from training.data.formats import amat_images, idx_images, npy_images, read_bytes
+from training.data.pictures import read_pictures
 from training.data.public import PUBLIC
-from training.data.splits import Splits, draw_splits
+from training.data.splits import ImageArray, Splits
 from training.errors import DataError
 
-_PICTURES = {"folder": pictures.folder, "zip": pictures.archive}
 _ARRAYS = {"amat": amat_images, "idx": idx_images, "npy": npy_images}
 
 
@@ -27,22 +28,27 @@ def load(config: DataConfig) -> Splits:
     Raises:
         DataError: it cannot be had or read, or has another number of channels than the recipe says.
     """
-    if config.source in PUBLIC:
-        splits = PUBLIC[config.source].load(config.root)
-    else:
-        root = config.root or Path()
-        splits = _PICTURES[config.source](config, root) if config.source in _PICTURES else _array(config, root)
-    found = splits.train.shape[3]
+    splits = _read(config)
+    found = splits.train.shape[2]
     if found != config.channels:
         raise DataError(
             f"{splits.name} has {found} channels, the recipe says data.channels = {config.channels}; set it to {found}"
         )
-    return splits
+    return replace(splits, train=replace(splits.train, flip=config.flip))
+
+
+def _read(config: DataConfig) -> Splits:
+    if config.source in PUBLIC:
+        return PUBLIC[config.source].load(config.root)
+    root = config.root or Path()
+    return _array(config, root) if config.source in _ARRAYS else read_pictures(config, root)
 
 
 def _array(config: DataConfig, root: Path) -> Splits:
     """Read one file of images and divide it at random."""
     images = _ARRAYS[config.source](read_bytes(root), str(root))
-    drawn = draw_splits(len(images), config.validation_fraction, config.test_fraction, config.split_seed)
-    train, validation, test = (np.ascontiguousarray(images[indices]) for indices in drawn)
+    test, validation, train = (
+        ImageArray(np.ascontiguousarray(images[indices]))
+        for indices in draw(len(images), (config.test_fraction, config.validation_fraction), config.split_seed)
+    )
     return Splits(train, validation, test, name=root.stem, source="the user's own file", licence="unspecified")

@@ -11,11 +11,13 @@ import numpy as np
 import pooch
 import requests
 
-from training.data.formats import amat_images, idx_images, read_bytes
-from training.data.splits import Images, Splits
+from training.data.formats import amat_images, idx_images, idx_labels, read_bytes
+from training.data.splits import ImageArray, Images, Labels, Splits
 from training.errors import DataError
 
 _CACHE = Path("data")
+
+Arrays = tuple[ImageArray, ImageArray, ImageArray]
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,15 @@ class PublicSet:
         read: from the files' contents, in that order and not gzipped, to train, validation and test.
         counts: of the examples in those.
         licence: of the data.
+        classes: the names of the labels 0, 1, ...; empty where the set has no labels.
     """
 
     name: str
     files: tuple[Remote, ...]
-    read: Callable[[list[bytes]], tuple[Images, Images, Images]]
+    read: Callable[[list[bytes]], Arrays]
     counts: tuple[int, int, int]
     licence: str
+    classes: tuple[str, ...] = ()
 
     def load(self, root: Path | None) -> Splits:
         """Read the set from a folder, or fetch it first.
@@ -80,7 +84,9 @@ class PublicSet:
         if found != self.counts:
             raise DataError(f"{self.name}: found {found} examples, expected {self.counts}; get the official files")
         source = self.files[0].url.rsplit("/", 1)[0]
-        return Splits(train, validation, test, name=self.name, source=source, licence=self.licence)
+        return Splits(
+            train, validation, test, name=self.name, source=source, licence=self.licence, classes=self.classes
+        )
 
 
 def _local(file: Remote, root: Path) -> bytes:
@@ -126,43 +132,65 @@ def _downloader() -> pooch.HTTPDownloader:
     return pooch.HTTPDownloader(progressbar=True, timeout=30)
 
 
-def _read_amat(contents: list[bytes]) -> tuple[Images, Images, Images]:
+def _read_amat(contents: list[bytes]) -> Arrays:
     """Read the three files of the fixed binarisation."""
-    train, validation, test = (amat_images(content, "binarised MNIST") for content in contents)
+    train, validation, test = (ImageArray(amat_images(content, "binarised MNIST")) for content in contents)
     return train, validation, test
 
 
-def _read_idx(contents: list[bytes]) -> tuple[Images, Images, Images]:
-    """Read MNIST-like files; the last 10,000 of train are the validation split."""
-    train, test = (idx_images(content, "images") for content in contents)
-    return train[:-10_000], train[-10_000:], test
+def _read_idx(contents: list[bytes]) -> Arrays:
+    """Read MNIST-like files, images before labels; the last 10,000 of train are the validation split."""
+    images, test_images = (idx_images(content, "images") for content in contents[::2])
+    labels, test_labels = (idx_labels(content, "labels") for content in contents[1::2])
+    return *_held_back(images, labels, 10_000), ImageArray(test_images, labels=test_labels)
 
 
 _CIFAR_RECORD = 1 + 3 * 32 * 32
 
 
-def _read_cifar(contents: list[bytes]) -> tuple[Images, Images, Images]:
+def _read_cifar(contents: list[bytes]) -> Arrays:
     """Read the binary version's records, label then planes; the last 5,000 of train are the validation split."""
 
-    def batch(archive: tarfile.TarFile, name: str) -> Images:
+    def batch(archive: tarfile.TarFile, name: str) -> tuple[Images, Labels]:
         member = archive.extractfile(f"cifar-10-batches-bin/{name}.bin")
         if member is None:
             raise DataError(f"the CIFAR-10 archive has no {name}.bin; get it again")
         records = np.frombuffer(member.read(), dtype=np.uint8).reshape(-1, _CIFAR_RECORD)
-        return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        images = np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        return images, records[:, 0].astype(np.int64)
 
     try:
         with tarfile.open(fileobj=io.BytesIO(contents[0])) as archive:
-            train = np.concatenate([batch(archive, f"data_batch_{number}") for number in range(1, 6)])
-            test = batch(archive, "test_batch")
+            batches = [batch(archive, f"data_batch_{number}") for number in range(1, 6)]
+            test_images, test_labels = batch(archive, "test_batch")
     except (tarfile.TarError, KeyError, ValueError) as error:
         raise DataError(f"the CIFAR-10 archive cannot be read: {error}; get it again") from error
-    return train[:-5_000], train[-5_000:], test
+    images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    return *_held_back(images, labels, 5_000), ImageArray(test_images, labels=test_labels)
+
+
+def _held_back(images: Images, labels: Labels, count: int) -> tuple[ImageArray, ImageArray]:
+    """Hold the last examples back for validation."""
+    return ImageArray(images[:-count], labels=labels[:-count]), ImageArray(images[-count:], labels=labels[-count:])
 
 
 _LAROCHELLE = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+
+_GARMENTS = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+_CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 PUBLIC = {
     entry.name: entry
@@ -196,14 +224,25 @@ PUBLIC = {
                     "md5:6bbc9ace898e44ae57da46a324031adb",
                 ),
                 Remote(
+                    f"{_MNIST}/train-labels-idx1-ubyte.gz",
+                    "md5:d53e105ee54ea40749a09fcbcd1e9432",
+                    "md5:a25bea736e30d166cdddb491f175f624",
+                ),
+                Remote(
                     f"{_MNIST}/t10k-images-idx3-ubyte.gz",
                     "md5:9fb629c4189551a2d022fa330f9573f3",
                     "md5:2646ac647ad5339dbf082846283269ea",
+                ),
+                Remote(
+                    f"{_MNIST}/t10k-labels-idx1-ubyte.gz",
+                    "md5:ec29112dd5afa0611ce80d1b7f02629c",
+                    "md5:27ae3e4e09519cfbb04c329615203637",
                 ),
             ),
             _read_idx,
             (50_000, 10_000, 10_000),
             "CC BY-SA 3.0",
+            tuple("0123456789"),
         ),
         PublicSet(
             "fashion-mnist",
@@ -214,14 +253,25 @@ PUBLIC = {
                     "md5:f4a8712d7a061bf5bd6d2ca38dc4d50a",
                 ),
                 Remote(
+                    f"{_FASHION}/train-labels-idx1-ubyte.gz",
+                    "md5:25c81989df183df01b3e8a0aad5dffbe",
+                    "md5:9018921c3c673c538a1fc5bad174d6f9",
+                ),
+                Remote(
                     f"{_FASHION}/t10k-images-idx3-ubyte.gz",
                     "md5:bef4ecab320f06d8554ea6380940ec79",
                     "md5:8181f5470baa50b63fa0f6fddb340f0a",
+                ),
+                Remote(
+                    f"{_FASHION}/t10k-labels-idx1-ubyte.gz",
+                    "md5:bb300cfdad3c16e7a12a480ee83cd310",
+                    "md5:15d484375f8d13e6eb1aabb0c3f46965",
                 ),
             ),
             _read_idx,
             (50_000, 10_000, 10_000),
             "MIT",
+            _GARMENTS,
         ),
         PublicSet(
             "cifar10",
@@ -233,6 +283,7 @@ PUBLIC = {
             _read_cifar,
             (45_000, 5_000, 10_000),
             "unspecified (Krizhevsky 2009)",
+            _CIFAR_CLASSES,
         ),
     )
 }

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from training.data import DataConfig, load
-from training.data.formats import amat_images, idx_images, npy_images, read_bytes
-from training.data.splits import draw_splits
+from training.data.draw import draw
+from training.data.formats import amat_images, idx_images, idx_labels, npy_images, read_bytes
 from training.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 2, (12, 6, 6, 1), dtype=np.uint8) * np.uint8(255)
@@ -66,6 +66,24 @@ def test_idx_that_is_none_is_told(content: bytes, message: str) -> None:
         idx_images(content, "file.idx")
 
 
+LABELS = bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 0, 255])
+
+
+def test_labels_are_read() -> None:
+    found = idx_labels(LABELS, "l")
+    assert found.dtype == np.int64
+    assert found.tolist() == [7, 0, 255]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(LABELS[:-1], "2 bytes of values.*promises 3"), (idx(IMAGES), "not an IDX file of labels"), (b"", "not an IDX")],
+)
+def test_labels_that_are_none_are_told(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        idx_labels(content, "labels")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -97,31 +115,52 @@ def test_a_file_of_ones_own_is_divided_the_same_way_each_time(tmp_path: Path, so
     one, two = load(config), load(config)
     assert len(one.train) + len(one.validation) + len(one.test) == 12
     assert len(one.test) == 3
-    assert np.array_equal(one.train, two.train)
+    assert np.array_equal(one.train.fixed(), two.train.fixed())
     other = load(config.model_copy(update={"split_seed": 1}))
-    assert not np.array_equal(one.train, other.train)
+    assert not np.array_equal(one.train.fixed(), other.train.fixed())
+    assert one.train.labels is None
+    assert one.classes == ()
     with pytest.raises(DataError, match=r"1 channels, the recipe says data\.channels = 3; set it to 1"):
         load(config.model_copy(update={"channels": 3}))
 
 
-def test_splits_are_disjoint_and_whole() -> None:
-    train, validation, test = draw_splits(100, 0.1, 0.2, 0)
+def test_only_what_the_fit_learns_from_is_flipped(tmp_path: Path) -> None:
+    (tmp_path / "images.npy").write_bytes(npy(IMAGES))
+    found = load(DataConfig(source="npy", root=tmp_path / "images.npy", channels=1, flip=True))
+    assert (found.train.flip, found.validation.flip, found.test.flip) == (True, False, False)
+
+
+def test_parts_are_disjoint_and_whole() -> None:
+    test, validation, train = draw(100, (0.2, 0.1), 0)
     assert (len(train), len(validation), len(test)) == (70, 10, 20)
     assert sorted(train + validation + test) == list(range(100))
-    with pytest.raises(DataError, match="cannot be divided"):
-        draw_splits(2, 0.1, 0.1, 0)
+    for count, fractions, message in ((2, (0.1, 0.1), "2 examples.*3 splits"), (1, (0.1,), "1 examples.*2 splits")):
+        with pytest.raises(DataError, match=message):
+            draw(count, fractions, 0)
+
+
+def test_a_draw_stays_what_it_was() -> None:
+    """Published figures are of the test split that was once drawn."""
+    order = np.random.Generator(np.random.Philox(key=[7, 0])).permutation(50)
+    test, validation, train = draw(50, (0.1, 0.2), 7)
+    assert (test, validation, train) == (sorted(order[:5]), sorted(order[5:15]), sorted(order[15:]))
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"source": "folder", "root": "."}, "needs size"),
+        ({"source": "folder", "root": "."}, "needs size.*or crop"),
+        ({"source": "zip", "root": ".", "size": 32, "crop": 32}, "takes size or crop, not both"),
+        ({"source": "zip", "root": ".", "crop": 7}, "greater than or equal to 8"),
+        ({"source": "zip", "root": ".", "crop": 32, "test_every": 1}, "greater than or equal to 2"),
+        ({"source": "npy", "root": ".", "crop": 8}, "takes no crop"),
+        ({"source": "mnist", "test_every": 10}, "takes no test_every"),
         ({"source": "npy"}, "needs root"),
         ({"source": "npy", "root": ".", "size": 8}, "takes no size"),
         ({"source": "mnist", "size": 32}, "takes no size"),
         ({"source": "imagenet"}, "source"),
     ],
 )
-def test_a_table_that_is_not_complete_is_refused(values: dict[str, str], message: str) -> None:
+def test_a_table_that_is_not_complete_is_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DataConfig.model_validate(values)

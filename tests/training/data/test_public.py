@@ -68,7 +68,7 @@ def test_local_files_are_found_plain_or_gzipped(tmp_path: Path, packed: bool) ->
         path = tmp_path / f"{name}.amat{'.gz' if packed else ''}"
         path.write_bytes(gzip.compress(TEXT) if packed else TEXT)
     found = amat_set("http://127.0.0.1:1").load(tmp_path)
-    assert np.array_equal(found.test, IMAGES)
+    assert np.array_equal(found.test.fixed(), IMAGES)
     assert (found.name, found.licence) == ("toy", "CC0-1.0")
     with pytest.raises(DataError, match="the file is damaged"):
         amat_set("http://127.0.0.1:1", good=False).load(tmp_path)
@@ -117,13 +117,13 @@ def test_a_missing_local_file_is_told(tmp_path: Path) -> None:
 
 def test_files_are_fetched_once_and_checked(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(public, "_CACHE", tmp_path / "cache")
-    assert np.array_equal(amat_set(server).load(None).train, IMAGES)
+    assert np.array_equal(amat_set(server).load(None).train.fixed(), IMAGES)
     assert sorted(path.name for path in (tmp_path / "cache" / "toy").iterdir()) == [
         "test.amat",
         "train.amat",
         "valid.amat",
     ]
-    assert np.array_equal(amat_set("http://127.0.0.1:1").load(None).train, IMAGES)
+    assert np.array_equal(amat_set("http://127.0.0.1:1").load(None).train.fixed(), IMAGES)
 
 
 def test_a_wrong_checksum_leaves_nothing_behind(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_a_set_is_chosen_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("train", "valid", "test"):
         (tmp_path / f"{name}.amat").write_bytes(TEXT)
     monkeypatch.setitem(PUBLIC, "binarized-mnist", amat_set("http://127.0.0.1:1"))
-    assert np.array_equal(load(DataConfig(source="binarized-mnist", root=tmp_path, channels=1)).train, IMAGES)
+    assert np.array_equal(load(DataConfig(source="binarized-mnist", root=tmp_path, channels=1)).train.fixed(), IMAGES)
 
 
 def test_without_a_network_the_cure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,20 +163,36 @@ def test_without_a_network_the_cure_is_told(tmp_path: Path, monkeypatch: pytest.
         amat_set("http://127.0.0.1:1").load(None)
 
 
-def test_idx_sets_hold_ten_thousand_back(tmp_path: Path) -> None:
-    train, validation, test = public._read_idx([idx(10_005), idx(7)])
+def idx_labels(values: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, 1]) + np.array([len(values)], dtype=">i4").tobytes() + values.astype(np.uint8).tobytes()
+
+
+def test_idx_sets_hold_ten_thousand_back() -> None:
+    labels = np.arange(10_005) % 10
+    train, validation, test = public._read_idx([idx(10_005), idx_labels(labels), idx(7), idx_labels(labels[:7])])
     assert [len(part) for part in (train, validation, test)] == [5, 10_000, 7]
+    assert [part.labels.tolist() for part in (train, validation, test)] == [
+        [0, 1, 2, 3, 4],
+        labels[5:].tolist(),
+        [0, 1, 2, 3, 4, 5, 6],
+    ]
+
+
+def test_labels_of_another_set_are_refused() -> None:
+    labels = np.zeros(10_005)
+    with pytest.raises(DataError, match="found 7 pictures and 6 labels"):
+        public._read_idx([idx(10_005), idx_labels(labels), idx(7), idx_labels(labels[:6])])
 
 
 def test_cifar_records_become_pictures() -> None:
-    record = np.concatenate([[3], np.full(1024, 10), np.full(1024, 20), np.full(1024, 30)]).astype(np.uint8).tobytes()
+    planes = np.repeat([10, 20, 30], 1024).astype(np.uint8).tobytes()
 
     def archive(names: list[str]) -> bytes:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w:gz") as file:
-            for name in names:
+            for label, name in enumerate(names):
                 member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
-                content = record * 1001
+                content = (bytes([label]) + planes) * 1001
                 member.size = len(content)
                 file.addfile(member, io.BytesIO(content))
         return buffer.getvalue()
@@ -185,7 +201,10 @@ def test_cifar_records_become_pictures() -> None:
     train, validation, test = public._read_cifar([archive(names)])
     assert [len(part) for part in (train, validation, test)] == [5, 5000, 1001]
     assert test[0, 5, 7].tolist() == [10, 20, 30]
-    assert np.array_equal(public._read_cifar([gzip.decompress(archive(names))])[2], test)
+    assert train.labels.tolist() == [0] * 5
+    assert validation.labels.tolist() == np.repeat([0, 1, 2, 3, 4], [996, 1001, 1001, 1001, 1001]).tolist()
+    assert set(test.labels.tolist()) == {5}
+    assert np.array_equal(public._read_cifar([gzip.decompress(archive(names))])[2].fixed(), test.fixed())
     with pytest.raises(DataError, match="cannot be read"):
         public._read_cifar([archive(names[:3])])
     with pytest.raises(DataError, match="cannot be read"):
@@ -198,10 +217,11 @@ def test_every_set_names_its_address_and_checksum() -> None:
             algorithm, digest = file.checksum.split(":")
             assert len(digest) == hashlib.new(algorithm).digest_size * 2
             assert file.url.startswith("http")
+        assert len(entry.classes) == (0 if entry.name == "binarized-mnist" else 10)
 
 
 @pytest.mark.data
 def test_the_fixed_binarisation_is_the_official_one(data_root: Path) -> None:
     found = PUBLIC["binarized-mnist"].load(data_root / "binarized-mnist")
     assert [len(part) for part in (found.train, found.validation, found.test)] == [50_000, 10_000, 10_000]
-    assert found.train.mean() / 255 == pytest.approx(0.13, abs=0.01)
+    assert found.train.fixed().mean() / 255 == pytest.approx(0.13, abs=0.01)

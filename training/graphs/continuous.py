@@ -1,26 +1,26 @@
-"""The ONNX graphs of a model: what each takes and gives, and the torch module behind it."""
-
-from dataclasses import dataclass
+"""The graphs of a model of real-valued latents."""
 
 import torch
 from jaxtyping import Float, Float64, Shaped
 from torch import Tensor, nn
 
 from artifact import manifest as schema
+from models.bottleneck import GaussianBottleneck
 from models.model import LatentVariableModel
+from training.graphs.spec import GraphSpec, decoded, image
 
 
 class Encode(nn.Module):
     """`x -> posterior parameters`."""
 
-    def __init__(self, model: LatentVariableModel) -> None:
+    def __init__(self, model: LatentVariableModel, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.names = model, names
 
     def forward(self, x: Shaped[Tensor, "B H W C"]) -> tuple[Float[Tensor, "B D"], ...]:
         """Give the parameters in the posterior's order."""
         posterior = self.model.encode(x)
-        return tuple(posterior[name] for name in self.model.bottleneck.posterior.parameter_names)
+        return tuple(posterior[name] for name in self.names)
 
 
 class Decode(nn.Module):
@@ -54,68 +54,35 @@ class LogWeight(nn.Module):
         return tuple(self.model.log_weight(x, {"mean": mean, "log_variance": log_variance}, noise))
 
 
-@dataclass(frozen=True)
-class GraphSpec:
-    """A graph to be written.
-
-    Attributes:
-        role: its name in the manifest.
-        module: what it computes.
-        inputs: the signature.
-        outputs: likewise.
-    """
-
-    role: str
-    module: nn.Module
-    inputs: tuple[schema.Tensor, ...]
-    outputs: tuple[schema.Tensor, ...]
-
-
-def graphs(model: LatentVariableModel, shape: tuple[int, int, int]) -> tuple[GraphSpec, ...]:
+def graphs(
+    model: LatentVariableModel, bottleneck: GaussianBottleneck, geometry: schema.ImageGeometry
+) -> tuple[GraphSpec, ...]:
     """List the graphs that a model of real-valued latents has.
 
     Args:
         model: in evaluation mode.
-        shape: H, W, C of an image.
+        bottleneck: the model's.
+        geometry: of an image, of fixed size.
 
     Returns:
         `encode`, `decode` and `log_weight`.
     """
-    dimensions = model.bottleneck.dimensions
-    image = ("B", *shape)
-    x = schema.Tensor(
-        name="x", dtype="uint8", shape=image, minimum=0, maximum=255, values=model.likelihood.values, unit="intensity"
-    )
+    dimensions, names = bottleneck.dimensions, bottleneck.posterior.parameter_names
+    x = image(model, geometry)
     posterior = tuple(
         schema.Tensor(name=name, dtype="float32", shape=("B", dimensions), unit=unit)
-        for name, unit in zip(model.bottleneck.posterior.parameter_names, ("latent", "log_latent_squared"), strict=True)
+        for name, unit in zip(names, ("latent", "log_latent_squared"), strict=True)
     )
     z = schema.Tensor(name="z", dtype="float32", shape=("B", dimensions), unit="latent")
     noise = schema.Tensor(name="noise", dtype="float32", shape=("B", "S", dimensions), unit="standard_normal")
-    mean = schema.Tensor(name="mean", dtype="float32", shape=image, minimum=0, maximum=255, unit="intensity")
     with torch.no_grad():
         params = model.decode(torch.zeros(1, dimensions))
-    likelihood = tuple(
-        schema.Tensor(name=name, dtype="float32", shape=image, unit=_PARAMETER_UNITS[name]) for name in params
-    )
     terms = tuple(
         schema.Tensor(name=name, dtype="float64", shape=("B", "S"), unit="nats")
         for name in ("log_p_x_given_z", "log_p_z", "log_q")
     )
     return (
-        GraphSpec("encode", Encode(model), (x,), posterior),
-        GraphSpec("decode", Decode(model), (z,), (mean, *likelihood)),
+        GraphSpec("encode", Encode(model, names), (x,), posterior),
+        GraphSpec("decode", Decode(model), (z,), decoded(x, params)),
         GraphSpec("log_weight", LogWeight(model), (x, *posterior, noise), terms),
     )
-
-
-_PARAMETER_UNITS = {"logits": "logit", "location": "network", "log_scale": "log_network"}
-
-_EXAMPLE_SIZES = {"B": 3, "S": 5}
-"""Sizes that the exporter traces with: neither 0 nor 1, which it would take for constants."""
-
-
-def example(tensor: schema.Tensor) -> Tensor:
-    """Make an input of a tensor's declared type and shape for the exporter to trace with."""
-    sizes = [_EXAMPLE_SIZES[axis] if isinstance(axis, str) else axis for axis in tensor.shape]
-    return torch.zeros(sizes, dtype=getattr(torch, tensor.dtype))

@@ -1,0 +1,110 @@
+"""From the codes of a model to a container and back, every limit of the model checked."""
+
+import re
+from collections.abc import Sequence
+
+import google_crc32c
+import numpy as np
+from jaxtyping import Int32, Integer
+
+from codec.container import PREFIX_BYTES, Container, Profile, write_container
+from codec.errors import ContainerLimitError, MalformedContainerError
+from codec.layout import Grid, Layout
+from codec.raw import read_payload, write_payload
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def write_codes(
+    codes: Sequence[Integer[np.ndarray, "..."]], *, layout: Layout, model_hash: str, extent: tuple[int, ...]
+) -> bytes:
+    """Write the codes of one item as a container of the raw profile.
+
+    Args:
+        codes: an array a level, top first: `[h, w]` of a picture, `[t]` of a sound, behind Q where the level has
+            several codebooks; each code 0 .. K - 1.
+        layout: of the model that they come from.
+        model_hash: the model's sha256, 64 hexadecimal digits.
+        extent: the item's (height, width) in pixels or (length,) in samples, before it was padded.
+
+    Returns:
+        The container; equal arguments give equal bytes.
+
+    Raises:
+        ContainerLimitError: extent, shapes or codes are not ones that the model has.
+        TypeError: codes are no integers.
+        ValueError: `model_hash` is no sha256.
+    """
+    if not _SHA256.fullmatch(model_hash):
+        raise ValueError(f"model_hash is {model_hash!r}, expected 64 lowercase hexadecimal digits")
+    grids = layout.grids(extent)
+    _check_shapes([level.shape for level in codes], grids)
+    _check_range(codes, layout)
+    # The range fits int32 by now: what this refuses is a fraction.
+    tokens = [level.astype(np.int32, casting="same_kind") for level in codes]
+    container = Container(
+        profile=Profile.RAW,
+        model_prefix=model_hash[: 2 * PREFIX_BYTES],
+        prior_prefix=None,
+        grids=grids,
+        extent=extent,
+        tokens_crc=_tokens_crc(tokens),
+        payload=write_payload(tokens, layout),
+    )
+    return write_container(container)
+
+
+def read_codes(container: Container, layout: Layout) -> tuple[Int32[np.ndarray, "..."], ...]:
+    """Read the codes of a container; no memory is taken before its geometry and length are those of the model.
+
+    Args:
+        container: as `read_container` gives it.
+        layout: of the model that `container.model_prefix` names.
+
+    Returns:
+        An array a level, as `write_codes` takes them; each code 0 .. K - 1.
+
+    Raises:
+        ContainerLimitError: extent, grids, length or codes are not ones that the model has.
+        MalformedContainerError: it names a prior, has stray bits, or its tokens are not those that were written.
+    """
+    if container.prior_prefix is not None:
+        raise MalformedContainerError("the raw container names a prior, expected none: write it anew")
+    grids = layout.grids(container.extent)
+    _check_shapes([grid.shape for grid in container.grids], grids)
+    codes = read_payload(container.payload, grids, layout)
+    _check_range(codes, layout)
+    if _tokens_crc(codes) != container.tokens_crc:
+        raise MalformedContainerError(
+            f"the tokens have the checksum {_tokens_crc(codes):08x}, expected {container.tokens_crc:08x}: "
+            "read them with the model that wrote them, or write them anew"
+        )
+    return codes
+
+
+def _check_shapes(shapes: Sequence[tuple[int, ...]], grids: Sequence[Grid]) -> None:
+    if len(shapes) != len(grids):
+        raise ContainerLimitError(
+            f"there are codes of {len(shapes)} levels, the model has {len(grids)}: use the model that they come from"
+        )
+    for number, (shape, grid) in enumerate(zip(shapes, grids, strict=True)):
+        if shape != grid.shape:
+            raise ContainerLimitError(
+                f"level {number} has codes of the shape {shape}, the model makes {grid.shape} of this extent: "
+                "use the model that they come from"
+            )
+
+
+def _check_range(codes: Sequence[Integer[np.ndarray, "..."]], layout: Layout) -> None:
+    for number, (tokens, level) in enumerate(zip(codes, layout.levels, strict=True)):
+        if not 0 <= tokens.min() <= tokens.max() < level.num_embeddings:
+            raise ContainerLimitError(
+                f"level {number} has codes from {tokens.min()} to {tokens.max()}, the model has 0 .. "
+                f"{level.num_embeddings - 1}: use the model that they come from"
+            )
+
+
+def _tokens_crc(codes: Sequence[Int32[np.ndarray, "..."]]) -> int:
+    """CRC-32C over the tokens as little-endian int32, top level first: it tells that they survived any coding."""
+    crc: int = google_crc32c.value(b"".join(level.astype("<i4").tobytes() for level in codes))
+    return crc

@@ -1,0 +1,131 @@
+"""Fitting a model to images."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from models.model import LatentVariableModel
+from models.networks import ImageShape
+from training import pictures
+from training.data import Splits, load
+from training.errors import RunError
+from training.fit import Fit, Progress, batch_indices
+from training.objectives import SGVB
+from training.recipe import Recipe
+from training.run import Run
+
+_VALIDATION_BATCH = 500
+_PICTURE_EXAMPLES = 32
+_CROPS = 1
+"""Key of the random crops and flips, apart from that of the order of examples."""
+
+
+class ModelTask:
+    """A recipe's model and its data; see `training.fit.Task`.
+
+    Args:
+        recipe: what is fitted.
+        splits: the data.
+    """
+
+    def __init__(self, recipe: Recipe, splits: Splits) -> None:
+        self.name, self.config = recipe.name, recipe.fit
+        self.recipe, self.splits = recipe, splits
+        self.validation = splits.validation.fixed()
+
+    def objective(self) -> SGVB:
+        """Make the objective with a fresh model."""
+        height, width, channels = self.splits.train.shape
+        model = self.recipe.model.build(ImageShape(channels, height, width))
+        return SGVB(model, self.recipe.objective, variance(self.splits))
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """Give the images of a step."""
+        examples, config = self.splits.train, self.config
+        indices = batch_indices(config.seed, step, config.batch_size, len(examples))
+        random = np.random.Generator(np.random.Philox(key=[config.seed, step], counter=[0, 0, 0, _CROPS]))
+        return (torch.from_numpy(examples.batch(indices, random)),)
+
+    def score_nats(self, model: nn.Module) -> float:
+        """Give the mean ELBO over the validation split."""
+        return validation_elbo(cast("LatentVariableModel", model), self.validation, self.config.seed)
+
+    def pictures(self, model: nn.Module) -> dict[str, UInt8[np.ndarray, "height width C"]]:
+        """Show reconstructions of the validation split, and samples where the model can draw them."""
+        fitted = cast("LatentVariableModel", model)
+        shown = {"reconstructions": pictures.reconstructions(fitted, self.validation[:_PICTURE_EXAMPLES])}
+        samples = pictures.samples(fitted, 64)
+        return shown if samples is None else shown | {"samples": samples}
+
+
+def variance(splits: Splits) -> float:
+    """Give the variance of the training split's values around their common mean, in squared units of theirs."""
+    counts = np.zeros(256, dtype=np.int64)
+    for index in range(len(splits.train)):
+        counts += np.bincount(splits.train[index].ravel(), minlength=256)
+    values, shares = np.arange(256.0), counts / counts.sum()
+    return float(shares @ values**2 - (shares @ values) ** 2)
+
+
+@torch.no_grad()
+def validation_elbo(model: LatentVariableModel, images: UInt8[np.ndarray, "N H W C"], seed: int) -> float:
+    """Give the mean ELBO over a split, one sample each, with the same noise at every call.
+
+    Args:
+        model: in evaluation mode.
+        images: the split.
+        seed: of the noise.
+
+    Returns:
+        Nats.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    total = 0.0
+    for first in range(0, len(images), _VALIDATION_BATCH):
+        x = torch.from_numpy(images[first : first + _VALIDATION_BATCH]).to(device)
+        noise = torch.randn(len(x), 1, model.bottleneck.noise_dimensions, generator=generator).to(device)
+        total += model.bound(x, noise).elbo.sum().item()
+    return total / len(images)
+
+
+def fit(run: Run, recipe: Recipe, *, resume: bool) -> Progress:
+    """Fit a recipe, from the start or from the run's last checkpoint.
+
+    Args:
+        run: the folder; made if it is not there.
+        recipe: what is fitted.
+        resume: go on with the run in the folder, whose recipe is then `recipe`.
+
+    Returns:
+        Where the fit ended.
+
+    Raises:
+        DataError: the data cannot be had.
+        RunError: there is a run already, or none to resume.
+    """
+    splits = load(recipe.data)
+    _check(recipe, splits)
+    if not resume:
+        run.create(recipe)
+    state = Fit(run, ModelTask(recipe, splits))
+    if resume and run.last.exists():
+        state.resume()
+    return state.loop()
+
+
+def _check(recipe: Recipe, splits: Splits) -> None:
+    """Refuse data that the likelihood gives no probability to, before any time is spent on them."""
+    values = recipe.model.likelihood.build().values
+    for name in ("train", "validation", "test"):
+        examples = getattr(splits, name)
+        if len(examples) == 0:
+            raise RunError(f"the {name} split of {splits.name} is empty; give it examples or larger fractions")
+        if values is not None and not np.isin(examples.fixed(256), values).all():
+            raise RunError(
+                f"the {recipe.model.likelihood.kind} likelihood takes pixels of {values} alone, "
+                f"{splits.name} has others; choose model.likelihood.kind = 'gaussian' or binarised data"
+            )

@@ -1,0 +1,111 @@
+"""The graphs of a prior over codes: all places in parallel, a row, and a place at a time (see `artifact.codes`)."""
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from artifact import manifest as schema
+from models.pixelcnn import GatedPixelCNN, PixelStep, RowStep
+from training.graphs.spec import GraphSpec
+
+
+class Prior(nn.Module):
+    """`codes, condition -> logits` of every place."""
+
+    def __init__(self, prior: GatedPixelCNN) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, codes: Int[Tensor, "B h w"], condition: Int[Tensor, " B"] | None = None) -> Tensor:
+        """Give the logits, classes last."""
+        logits: Tensor = self.prior(codes, condition)
+        return logits.permute(0, 2, 3, 1)
+
+
+class PriorRow(nn.Module):
+    """`codes of the row above, row, state, condition -> context of the row, next state`."""
+
+    def __init__(self, prior: GatedPixelCNN) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(
+        self,
+        codes: Int[Tensor, "B w"],
+        position: Int[Tensor, " B"],
+        state: Float[Tensor, "B L C r w"],
+        condition: Int[Tensor, " B"] | None = None,
+    ) -> RowStep:
+        """Take a row."""
+        return self.prior.row(codes, position, state, condition)
+
+
+class PriorPixel(nn.Module):
+    """`code to the left, place, context, state -> logits, next state`."""
+
+    def __init__(self, prior: GatedPixelCNN, width: int) -> None:
+        super().__init__()
+        self.prior, self.width = prior, width
+
+    def forward(
+        self,
+        code: Int[Tensor, " B"],
+        position: Int[Tensor, " B"],
+        context: Float[Tensor, "B V"],
+        state: Float[Tensor, "B L C r"],
+    ) -> PixelStep:
+        """Take a place."""
+        return self.prior.pixel(code, position % self.width, context, state)
+
+
+def graphs(prior: GatedPixelCNN, height: int, width: int) -> tuple[GraphSpec, ...]:
+    """List the graphs of a prior.
+
+    Args:
+        prior: in evaluation mode.
+        height: rows of the grid.
+        width: places in a row.
+
+    Returns:
+        `prior`, `prior_row` and `prior_pixel`.
+    """
+    K, C, L, r = prior.num_embeddings, prior.channels, len(prior.layers), prior.radius
+
+    def codes(name: str, *grid: int) -> schema.Tensor:
+        return schema.Tensor(name=name, dtype="int32", shape=("B", *grid), minimum=0, maximum=K - 1, unit="code")
+
+    def numbers(name: str, *shape: int, unit: str = "hidden") -> schema.Tensor:
+        return schema.Tensor(name=name, dtype="float32", shape=("B", *shape), unit=unit)
+
+    def position(last: int) -> schema.Tensor:
+        return schema.Tensor(name="position", dtype="int64", shape=("B",), minimum=0, maximum=last, unit="place")
+
+    condition = (
+        (
+            schema.Tensor(
+                name="condition", dtype="int64", shape=("B",), minimum=0, maximum=prior.num_classes, unit="class"
+            ),
+        )
+        if prior.num_classes
+        else ()
+    )
+    context = 2 * C * L
+    return (
+        GraphSpec(
+            "prior",
+            Prior(prior),
+            (codes("codes", height, width), *condition),
+            (numbers("logits", height, width, K, unit="logit"),),
+        ),
+        GraphSpec(
+            "prior_row",
+            PriorRow(prior),
+            (codes("codes", width), position(height - 1), numbers("state_above", L, C, r, width), *condition),
+            (numbers("context", width, context), numbers("next_state_above", L, C, r, width)),
+        ),
+        GraphSpec(
+            "prior_pixel",
+            PriorPixel(prior, width),
+            (codes("code"), position(height * width - 1), numbers("context", context), numbers("state_left", L, C, r)),
+            (numbers("logits", K, unit="logit"), numbers("next_state_left", L, C, r)),
+        ),
+    )
