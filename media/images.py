@@ -82,11 +82,12 @@ def write_png(image: UInt8[np.ndarray, "H W C"]) -> bytes:
     return file.getvalue()
 
 
-def contact_sheet(images: UInt8[np.ndarray, "B H W C"]) -> UInt8[np.ndarray, "h w C"]:
+def contact_sheet(images: UInt8[np.ndarray, "B H W C"], columns: int | None = None) -> UInt8[np.ndarray, "h w C"]:
     """Lay pictures out in rows, on a sheet as near to a square as they allow.
 
     Args:
         images: at least one; they go from left to right, then down.
+        columns: pictures in a row, at least 1; None for the squarest sheet.
 
     Returns:
         The sheet, with a thin grey gap between pictures; a single picture is returned as it is.
@@ -97,7 +98,7 @@ def contact_sheet(images: UInt8[np.ndarray, "B H W C"]) -> UInt8[np.ndarray, "h 
     B, H, W, C = images.shape
     if B == 0:
         raise MediaGeometryError("a contact sheet of no pictures was asked for, expected at least one: ask for more")
-    columns = min(B, math.ceil(math.sqrt(B * H / W)))
+    columns = min(B, columns or math.ceil(math.sqrt(B * H / W)))
     rows = -(-B // columns)
     cells = np.full((rows * columns, H + _GAP, W + _GAP, C), _GAP_INTENSITY, dtype=np.uint8)
     cells[:B, :H, :W] = images

@@ -1,6 +1,6 @@
 """The model card: what a model is, what it was fitted on, how good it is, how to get it again."""
 
-from artifact.manifest import Manifest
+from artifact.manifest import Manifest, Parity
 
 
 def card(manifest: Manifest, description: str, parameters: int, command: str) -> str:
@@ -16,7 +16,6 @@ def card(manifest: Manifest, description: str, parameters: int, command: str) ->
         The text.
     """
     metrics = "\n".join(f"| {name} | {value:.6g} |" for name, value in manifest.metrics.items())
-    parity = manifest.parity
     return f"""# {manifest.name}
 
 {description}
@@ -31,7 +30,7 @@ def card(manifest: Manifest, description: str, parameters: int, command: str) ->
 | created | {manifest.created} |
 | exported at commit | {manifest.git_commit or "unknown"} |
 | model hash | `{manifest.model_hash}` |
-
+{_prior_rows(manifest)}
 ## Metrics
 
 {manifest.metrics_note}
@@ -42,22 +41,59 @@ def card(manifest: Manifest, description: str, parameters: int, command: str) ->
 
 ## Parity of the exported graphs
 
-On {parity.examples} held-out examples: tensors within {parity.tensor_error:.2e} (absolute and relative together),
-bounds within {parity.bound_error_nats_per_dim:.2e} nats a dimension of the model that they were exported from.
+{_parity(manifest.parity)}
 
 ## Pictures
 
-Originals, each with its reconstruction through the posterior mean to its right:
+Originals, each with its reconstruction to its right:
 
 ![reconstructions](reconstructions.png)
-
-Means of samples from the prior, not chosen:
-
-![samples](samples.png)
-
+{_samples(manifest)}
 ## Again
 
 ```
 {command}
 ```
 """
+
+
+def _prior_rows(manifest: Manifest) -> str:
+    """Describe the prior over codes, where there is one."""
+    prior = manifest.prior
+    if prior is None:
+        return ""
+    classes = ", ".join(prior.classes) or "none"
+    rows = (
+        f"| prior over codes | {prior.height}x{prior.width}; classes: {classes} |",
+        f"| prior hash | `{prior.prior_hash}` |",
+    )
+    return "".join(f"{row}\n" for row in rows)
+
+
+def _parity(parity: Parity) -> str:
+    """Say how far the graphs are from the model."""
+    lines = [
+        f"On {parity.examples} held-out examples: tensors within {parity.tensor_error:.2e} (absolute and relative "
+        f"together), bounds within {parity.bound_error_nats_per_dim:.2e} nats a dimension of the model that they were "
+        "exported from."
+    ]
+    if parity.codes is not None:
+        lines.append(
+            f"Of {parity.codes.compared:,} codes {parity.codes.differing} differ, all of them among the "
+            f"{parity.codes.near_ties} whose two nearest code vectors are a near-tie (within 1e-4, relatively)."
+        )
+    if parity.prior is not None:
+        lines.append(
+            f"The prior, on {parity.prior.examples} held-out grids: logits within {parity.prior.logits_error:.2e}; its "
+            f"steps within {parity.prior.incremental_error:.2e} of its parallel pass. Of {parity.prior.drawn:,} "
+            f"codes that they drew, the parallel pass draws {parity.prior.differing} otherwise from the same noise."
+        )
+    return "\n".join(lines)
+
+
+def _samples(manifest: Manifest) -> str:
+    """Show samples, where the model can draw them."""
+    if "sample" not in manifest.capabilities:
+        return ""
+    order = "; a row a class, in the order above" if manifest.prior is not None and manifest.prior.classes else ""
+    return f"\nMeans of samples from the prior, not chosen{order}:\n\n![samples](samples.png)\n"

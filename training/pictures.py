@@ -126,4 +126,5 @@ def prior_samples(
         row, column = divmod(place, width)
         logits = prior(codes[:, : row + 1], condition)[:, :, row, column].float().numpy()
         codes[:, row, column] = torch.from_numpy(draw_codes(logits, uniform[:, place]))
-    return contact_sheet(intensities(model.mean(model.bottleneck.point({"codes": codes}))))
+    drawn = intensities(model.mean(model.bottleneck.point({"codes": codes})))
+    return contact_sheet(drawn, columns=_SAMPLES_OF_A_CLASS)
