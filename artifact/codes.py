@@ -1,16 +1,27 @@
 """The host half of the prior graphs: from logits to code lengths and draws, and the order of the incremental calls."""
 
 from collections.abc import Generator, Mapping
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 from numpy.typing import NDArray
 
-from artifact.manifest import Graph
+from artifact.manifest import Tensor
 
 Arrays = dict[str, NDArray[np.generic]]
 Steps = Generator[tuple[str, Arrays], Arrays, Int32[np.ndarray, "B h w"]]
 """Yields the role of a graph and its inputs, is sent its outputs, and returns the codes."""
+
+
+@runtime_checkable
+class Signature(Protocol):
+    """Whatever says what a graph takes."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The inputs."""
+        ...
 
 
 def surprise_nats(
@@ -72,7 +83,7 @@ def draw_codes(
 
 
 def sample_raster(
-    graphs: Mapping[str, Graph],
+    graphs: Mapping[str, Signature],
     height: int,
     width: int,
     uniform: Float64[np.ndarray, "B places"],
@@ -86,7 +97,7 @@ def sample_raster(
     Whoever iterates runs the graphs, wherever they are: the order of calls and the bookkeeping of states are here.
 
     Args:
-        graphs: the artifact's, for the shapes of the states.
+        graphs: signatures by role, for the shapes of the states.
         height: rows of the grid.
         width: places in a row.
         uniform: noise in [0, 1), of each place in raster order.
@@ -121,7 +132,7 @@ def sample_raster(
     return codes
 
 
-def _zero_states(graph: Graph, batch: int) -> Arrays:
+def _zero_states(graph: Signature, batch: int) -> Arrays:
     """Give the states with which a graph starts."""
     return {
         tensor.name: np.zeros([batch if axis == "B" else int(axis) for axis in tensor.shape], dtype=tensor.dtype)

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float64, Int32
 
 from artifact.codes import Arrays, draw_codes, sample_raster
-from artifact.manifest import Graph
 from artifact.noise import CODES_STREAM, batch_uniform
 from bench.measure import spread
 from models.families.pixelcnn import PixelCNNConfig
 from training.export import write_graphs
 from training.graphs.prior import graphs
+from training.graphs.spec import GraphSpec
 
 _SIDE = 32
 _CODES = 512
@@ -37,10 +37,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         write_graphs(specs, Path(folder) / "prior.data")
         sessions = {spec.role: _session(Path(folder) / f"{spec.role}.onnx") for spec in specs}
-    signatures = {
-        spec.role: Graph(file=f"{spec.role}.onnx", sha256="0" * 64, opset=20, inputs=spec.inputs, outputs=spec.outputs)
-        for spec in specs
-    }
+    signatures = {spec.role: spec for spec in specs}
     uniform = batch_uniform(0, 0, 1, _SIDE * _SIDE, stream=CODES_STREAM)
     _incremental(sessions, signatures, uniform)
     stepwise = []
@@ -74,7 +71,7 @@ def _run(session: onnxruntime.InferenceSession, feeds: Arrays) -> Arrays:
 
 def _incremental(
     sessions: dict[str, onnxruntime.InferenceSession],
-    signatures: dict[str, Graph],
+    signatures: dict[str, GraphSpec],
     uniform: Float64[np.ndarray, "B places"],
 ) -> Codes:
     """Draw place by place."""

@@ -1,5 +1,6 @@
 """Fitting a prior over codes to the codes of a fitted model."""
 
+from copy import deepcopy
 from typing import cast
 
 import numpy as np
@@ -69,8 +70,9 @@ class PriorTask:
 
     def pictures(self, model: nn.Module) -> dict[str, UInt8[np.ndarray, "height width C"]]:
         """Show samples, a row a class."""
-        grid = self.train.shape[1:]
-        return {"samples": pictures.prior_samples(self.model, cast("GatedPixelCNN", model), grid, self.num_classes)}
+        _, height, width = self.train.shape
+        prior = deepcopy(cast("GatedPixelCNN", model)).cpu()
+        return {"samples": pictures.prior_samples(self.model, prior, (height, width), self.num_classes)}
 
 
 def _tensors(codes: Codes, labels: Labels | None, indices: Int64[np.ndarray, " B"]) -> tuple[Tensor, ...]:

@@ -207,16 +207,12 @@ def measure_prior_parity(
         found = graphs.run("prior", {"codes": batch} | _condition(condition))["logits"]
         logits_error = max(logits_error, relative(found, expected.numpy()))
     height, width = codes.shape[1:]
-    signatures = {
-        spec.role: schema.Graph(
-            file=f"{spec.role}.onnx", sha256="0" * 64, opset=1, inputs=spec.inputs, outputs=spec.outputs
-        )
-        for spec in specs
-    }
     uniform = batch_uniform(0, 0, _DRAWN_GRIDS, height * width, stream=CODES_STREAM)
     condition = np.arange(_DRAWN_GRIDS) % (classes + 1) if classes else None
     told: list[NDArray[np.generic]] = []
-    drawn = graphs.steps(_listened(sample_raster(signatures, height, width, uniform, condition), told))
+    drawn = graphs.steps(
+        _listened(sample_raster({spec.role: spec for spec in specs}, height, width, uniform, condition), told)
+    )
     stepwise = np.stack(told, axis=1).reshape(_DRAWN_GRIDS, height, width, -1)
     parallel = graphs.run("prior", {"codes": drawn} | _condition(condition))["logits"]
     incremental_error = relative(stepwise, parallel)

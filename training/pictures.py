@@ -7,7 +7,6 @@ import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from artifact.codes import draw_codes
 from artifact.manifest import ImageGeometry
 from artifact.noise import CODES_STREAM, PRIOR_STREAM, batch_normal, batch_uniform
 from media.images import contact_sheet
@@ -16,6 +15,7 @@ from models.model import LatentVariableModel
 from models.pixelcnn import GatedPixelCNN
 from training.data import DataConfig, Photographs, load
 from training.data.pictures import square
+from training.graphs.prior import draw
 
 _SAMPLES_OF_A_CLASS = 8
 _SAMPLES = 64
@@ -103,9 +103,9 @@ def samples(model: LatentVariableModel, count: int, seed: int = 0) -> UInt8[np.n
 
 @torch.no_grad()
 def prior_samples(
-    model: LatentVariableModel, prior: GatedPixelCNN, grid: tuple[int, ...], num_classes: int, seed: int = 0
+    model: LatentVariableModel, prior: GatedPixelCNN, grid: tuple[int, int], num_classes: int, seed: int = 0
 ) -> UInt8[np.ndarray, "height width C"]:
-    """Show samples of a prior over codes, a row a class; by passes over the whole grid, as good as any way to draw.
+    """Show samples of a prior over codes, a row a class.
 
     Args:
         model: that the codes belong to, in evaluation mode.
@@ -118,13 +118,8 @@ def prior_samples(
         One picture.
     """
     count = num_classes * _SAMPLES_OF_A_CLASS or _SAMPLES
-    condition = torch.arange(num_classes).repeat_interleave(_SAMPLES_OF_A_CLASS) if num_classes else None
-    height, width = grid
-    uniform = batch_uniform(seed, 0, count, height * width, stream=CODES_STREAM)
-    codes = torch.zeros(count, height, width, dtype=torch.int32)
-    for place in range(height * width):
-        row, column = divmod(place, width)
-        logits = prior(codes[:, : row + 1], condition)[:, :, row, column].float().numpy()
-        codes[:, row, column] = torch.from_numpy(draw_codes(logits, uniform[:, place]))
+    condition = np.arange(num_classes).repeat(_SAMPLES_OF_A_CLASS) if num_classes else None
+    uniform = batch_uniform(seed, 0, count, grid[0] * grid[1], stream=CODES_STREAM)
+    codes = torch.from_numpy(draw(prior, grid, uniform, condition))
     drawn = intensities(model.mean(model.bottleneck.point({"codes": codes})))
     return contact_sheet(drawn, columns=_SAMPLES_OF_A_CLASS)

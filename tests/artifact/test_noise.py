@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from artifact.noise import MAX_SEED, POSTERIOR_STREAM, PRIOR_STREAM, batch_normal, draw_seed, standard_normal
+from artifact.noise import (
+    CODES_STREAM,
+    MAX_SEED,
+    POSTERIOR_STREAM,
+    PRIOR_STREAM,
+    batch_normal,
+    batch_uniform,
+    draw_seed,
+    standard_normal,
+    uniform,
+)
 
 _M0, _M1 = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 _W0, _W1 = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
@@ -74,3 +84,16 @@ def test_drawn_seeds_survive_json() -> None:
     seeds = {draw_seed() for _ in range(100)}
     assert len(seeds) == 100
     assert all(0 <= seed < 2**53 for seed in seeds)
+
+
+def test_uniform_numbers_follow_from_the_papers_generator() -> None:
+    seed, index = 987654321, 5
+    words = [word for block in (1, 2, 3) for word in philox_block([block, 0, CODES_STREAM, index], seed)]
+    expected = [(word >> 11) * 2.0**-53 for word in words]
+    assert uniform(seed, index, 10, stream=CODES_STREAM).tolist() == expected[:10]
+    batch = batch_uniform(seed, 4, 3, 7, stream=CODES_STREAM)
+    assert batch[1].tolist() == expected[:7]
+    assert batch.min() >= 0.0
+    assert batch.max() < 1.0
+    with pytest.raises(ValueError, match="seed"):
+        uniform(-1, 0, 1, stream=CODES_STREAM)

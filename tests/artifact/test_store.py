@@ -33,7 +33,7 @@ def test_the_latest_version_is_the_default(store: Store) -> None:
     assert store.versions("toy-binary") == list(range(1, 12))
     assert store.open("toy-binary").reference == "toy-binary@11"
     assert store.open("toy-binary@3").version == 3
-    assert store.names() == ["toy-binary", "toy-colour", "toy-encoder"]
+    assert store.names() == ["toy-binary", "toy-colour", "toy-encoder", "toy-tokens", "toy-tokens-prior"]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The graphs of a prior over codes: all places in parallel, a row, and a place at a time (see `artifact.codes`)."""
 
-from jaxtyping import Float, Int
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int, Int32, Int64
 from torch import Tensor, nn
 
 from artifact import manifest as schema
+from artifact.codes import sample_raster
 from models.pixelcnn import GatedPixelCNN, PixelStep, RowStep
 from training.graphs.spec import GraphSpec
 
@@ -109,3 +112,34 @@ def graphs(prior: GatedPixelCNN, height: int, width: int) -> tuple[GraphSpec, ..
             (numbers("logits", K, unit="logit"), numbers("next_state_left", L, C, r)),
         ),
     )
+
+
+@torch.inference_mode()
+def draw(
+    prior: GatedPixelCNN,
+    grid: tuple[int, int],
+    uniform: Float64[np.ndarray, "B places"],
+    condition: Int64[np.ndarray, " B"] | None,
+) -> Int32[np.ndarray, "B h w"]:
+    """Draw codes from a prior in torch, by the steps that its graphs will take.
+
+    Args:
+        prior: in evaluation mode, on the CPU.
+        grid: height and width.
+        uniform: noise in [0, 1), of each place in raster order.
+        condition: classes; None for a prior that takes none.
+
+    Returns:
+        The codes.
+    """
+    specs = {spec.role: spec for spec in graphs(prior, *grid)}
+    steps = sample_raster(specs, *grid, uniform, condition)
+    role, feeds = next(steps)
+    while True:
+        spec = specs[role]
+        outputs = spec.module(*(torch.from_numpy(feeds[tensor.name]) for tensor in spec.inputs))
+        names = (tensor.name for tensor in spec.outputs)
+        try:
+            role, feeds = steps.send({name: value.numpy() for name, value in zip(names, outputs, strict=True)})
+        except StopIteration as end:
+            return end.value
