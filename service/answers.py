@@ -1,4 +1,4 @@
-"""Answers: arrays to JSON, npy, npz or PNG, with the headers that every answer bears."""
+"""Answers: arrays to JSON, npy, npz, PNG or a container, with the headers that every answer bears."""
 
 import base64
 import json
@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from media.arrays import write_npy, write_npz
 from media.images import contact_sheet, write_png
-from service.bodies import JSON, NPY, NPZ
+from service.bodies import CONTAINER, JSON, NPY, NPZ
 from service.negotiation import NotAcceptableError
 
 PNG = "image/png"
@@ -22,9 +21,21 @@ NUMBERS = (JSON, NPY, NPZ)
 PICTURES = (JSON, PNG, NPY, NPZ)
 """What an answer of pictures can be, the default first."""
 PICTURES_FROM_PICTURES = (PNG, JSON, NPY, NPZ)
-"""Likewise, for an endpoint that was given a picture."""
+"""Likewise, for an endpoint that was given something as compact as a picture."""
+NUMBERS_OR_MAPS = (*NUMBERS, PNG)
+"""What an answer of numbers can be that have places in a picture, the default first."""
+CONTAINERS = (CONTAINER, JSON)
+"""What an answer of containers can be, the default first."""
+
+IMAGES = "images"
+"""The array of pictures: a PNG shows it, and each JSON item holds its own as `image`, a PNG file in base64."""
+
+HEADER_ITEMS = 256
+"""So many items' figures fit into a header; JSON holds them all."""
 
 Row = dict[str, Any]
+Items = NDArray[Any] | Sequence[NDArray[Any]]
+"""An array whose axis 0 is the item, or an array an item where they may differ in size."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +43,24 @@ class Answer:
     """What an endpoint has to say.
 
     Attributes:
-        arrays: by name, the primary one first; axis 0 is the item.
-        pictures: the items as pictures, for an endpoint that answers these.
-        rows: members of each JSON item besides the arrays, or in their place where `arrays_in_json` is false.
-        arrays_in_json: whether JSON items hold the rows of the arrays.
+        arrays: by name, the primary one first.
+        rows: members of each JSON item besides those of the arrays.
+        container: the one file that a container answers; None where there is none, or several.
         seed: of the noise, where some was used.
         headers: of this endpoint's own.
+        media_type: of the body, where options or items decide it; None for what was negotiated.
     """
 
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
-    pictures: Sequence[UInt8[np.ndarray, "H W C"]] | None = None
+    arrays: dict[str, Items] = field(default_factory=dict)
     rows: Sequence[Row] | None = None
-    arrays_in_json: bool = True
+    container: bytes | None = None
     seed: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    media_type: str | None = None
 
     def __len__(self) -> int:
         """Count the items."""
-        return len(self.pictures) if self.pictures is not None else len(next(iter(self.arrays.values())))
+        return len(self.rows) if self.rows is not None else len(next(iter(self.arrays.values())))
 
 
 def write(answer: Answer, media_type: str, reference: str) -> bytes:
@@ -64,23 +75,26 @@ def write(answer: Answer, media_type: str, reference: str) -> bytes:
         The bytes.
 
     Raises:
-        NotAcceptableError: the pictures differ in size, and the type needs them equal.
+        NotAcceptableError: the items differ in size, and the type needs them equal.
     """
     if media_type == JSON:
         return _json(answer, reference)
+    if media_type == CONTAINER and answer.container is not None:
+        return answer.container
     if media_type == PNG:
-        return write_png(contact_sheet(_stack(answer.pictures or ())))
-    arrays = dict(answer.arrays)
-    if answer.pictures is not None:
-        arrays = {"images": _stack(answer.pictures)} | arrays
-    return write_npy(next(iter(arrays.values()))) if media_type == NPY else write_npz(arrays)
+        return write_png(contact_sheet(_stack(answer.arrays[IMAGES])))
+    if media_type == NPY:
+        return write_npy(_stack(next(iter(answer.arrays.values()))))
+    return write_npz({name: _stack(items) for name, items in answer.arrays.items()})
 
 
-def _stack(pictures: Sequence[UInt8[np.ndarray, "H W C"]]) -> UInt8[np.ndarray, "B H W C"]:
-    """Put pictures of one size into one array."""
-    if len({picture.shape for picture in pictures}) > 1:
-        raise NotAcceptableError(f"the pictures differ in size, which this type cannot hold; accept {JSON}")
-    return np.stack(pictures)
+def _stack(items: Items) -> NDArray[Any]:
+    """Put items of one size into one array."""
+    if isinstance(items, np.ndarray):
+        return items
+    if len({item.shape for item in items}) > 1:
+        raise NotAcceptableError(f"the items differ in size, which this type cannot hold; accept {JSON}")
+    return np.stack(items)
 
 
 def _json(answer: Answer, reference: str) -> bytes:
@@ -95,17 +109,21 @@ def _json(answer: Answer, reference: str) -> bytes:
 def _item(answer: Answer, index: int) -> Row:
     """Write one item."""
     item: Row = {}
-    if answer.pictures is not None:
-        item["image"] = base64.b64encode(write_png(answer.pictures[index])).decode("ascii")
-    if answer.arrays_in_json:
-        item |= {name: _plain(array[index]) for name, array in answer.arrays.items()}
-    if answer.rows is not None:
-        item |= answer.rows[index]
-    return item
+    for name, items in answer.arrays.items():
+        if name == IMAGES:
+            item["image"] = in_base64(write_png(items[index]))
+        else:
+            item[name] = plain(items[index])
+    return item if answer.rows is None else item | answer.rows[index]
 
 
-def _plain(value: NDArray[Any]) -> object:
-    """Turn an array's row into what JSON can hold: null where a number is not finite."""
+def in_base64(data: bytes) -> str:
+    """Give bytes as JSON can hold them."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def plain(value: NDArray[Any]) -> object:
+    """Give an array as JSON can hold it: null where a number is not finite."""
     listed = value.tolist()
     return number(listed) if isinstance(listed, float) else listed
 
@@ -113,3 +131,8 @@ def _plain(value: NDArray[Any]) -> object:
 def number(value: float) -> float | None:
     """Give a number as JSON can hold it: null where it is not finite."""
     return value if math.isfinite(value) else None
+
+
+def figures(values: Sequence[float], decimals: int) -> str:
+    """Write one figure an item for a header, as many as fit."""
+    return ",".join(f"{value:.{decimals}f}" for value in values[:HEADER_ITEMS])

@@ -17,7 +17,7 @@ from service.engine import Engine
 from service.errors import ServiceError
 from service.metrics import Metrics
 from service.requests import Service
-from service.routes import control
+from service.routes import codebook, control
 from service.routes.tensors import ENDPOINTS
 from service.runtime import available_cores
 from service.settings import Settings
@@ -25,7 +25,7 @@ from service.settings import Settings
 _LOG = logging.getLogger(__name__)
 
 _DESCRIPTION = """
-Serves latent-variable models: encode, decode, reconstruct, sample, likelihood bounds.
+Serves latent-variable models: encode, decode, reconstruct, sample, likelihood bounds, compress, decompress.
 
 This page loads its scripts from a public network; without one, read [/openapi.json](/openapi.json), its source.
 """
@@ -58,6 +58,7 @@ def create_app(settings: Settings | None = None, on_failure: Callable[[], None] 
     app.state.service = service
     problems.install(app)
     app.include_router(control.router)
+    app.include_router(codebook.router)
     for endpoint in ENDPOINTS:
         app.add_api_route(
             endpoint.path,
@@ -66,7 +67,7 @@ def create_app(settings: Settings | None = None, on_failure: Callable[[], None] 
             summary=endpoint.summary,
             tags=["models"],
             name=endpoint.capability,
-            responses=documentation.responses(endpoint),
+            responses=documentation.responses(endpoint.summary, endpoint.offers),
             openapi_extra=documentation.operation(endpoint),
         )
     app.add_middleware(Edge)

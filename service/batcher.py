@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,6 +43,22 @@ class Key:
 
 
 Run = Callable[[Key, Arrays], Arrays]
+Buckets = Callable[[Key], tuple[int, ...]]
+
+
+@dataclass
+class Load:
+    """What the runs of one graph have come to.
+
+    Attributes:
+        runs: how many.
+        rows: rows that somebody had asked for, padding not counted.
+        seconds: in the graph.
+    """
+
+    runs: int = 0
+    rows: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +78,15 @@ class Batcher:
 
     Args:
         run: computes the outputs of a batch; called in the worker thread.
-        buckets: the batch sizes that are run, rising.
+        buckets: gives the batch sizes that a key is run at, rising.
         max_queue_rows: most rows that may wait.
+
+    Attributes:
+        loads: by model and operation, since the start.
     """
 
-    def __init__(self, run: Run, *, buckets: tuple[int, ...], max_queue_rows: int) -> None:
+    def __init__(self, run: Run, *, buckets: Buckets, max_queue_rows: int) -> None:
+        self.loads: defaultdict[tuple[str, str], Load] = defaultdict(Load)
         self._run = run
         self._buckets = buckets
         self._max_queue_rows = max_queue_rows
@@ -88,12 +108,13 @@ class Batcher:
         """Why nothing is taken any more; None while it is."""
         return self._closed
 
-    async def submit(self, key: Key, rows: Arrays) -> Arrays:
+    async def submit(self, key: Key, rows: Arrays, *, admitted: bool = False) -> Arrays:
         """Run rows and await their outputs.
 
         Args:
             key: what to run; see `Key.of`.
             rows: every input by name, `[B, ...]`, B at least 1.
+            admitted: whether an earlier run let the request in, so that a full queue does not refuse it half done.
 
         Returns:
             Every output by name, `[B, ...]`.
@@ -103,9 +124,9 @@ class Batcher:
             UnavailableError: the batcher was stopped, or its worker died.
         """
         total = _rows(rows)
-        self._admit(total)
+        self._admit(0 if admitted else total)
         loop = asyncio.get_running_loop()
-        largest = self._buckets[-1]
+        largest = self._buckets(key)[-1]
         pieces = []
         for start in range(0, total, largest):
             part = {name: array[start : start + largest] for name, array in rows.items()}
@@ -120,7 +141,7 @@ class Batcher:
         finally:
             for piece in pieces:
                 piece.answer.cancel()
-        return _join(answers)
+        return answers[0] if len(answers) == 1 else await asyncio.to_thread(_join, answers)
 
     async def stop(self) -> None:
         """Let the run in progress end, refuse what waits, and take nothing any more."""
@@ -133,7 +154,7 @@ class Batcher:
     def _admit(self, rows: int) -> None:
         if self._closed is not None:
             raise UnavailableError(self._closed)
-        if self._queue_rows + rows > self._max_queue_rows:
+        if rows and self._queue_rows + rows > self._max_queue_rows:
             wait_s = max(1, math.ceil(self._queue_rows * self._row_time_s))
             raise OverloadedError(
                 f"{self._queue_rows} rows wait already and {rows} more would exceed {self._max_queue_rows}; "
@@ -161,7 +182,7 @@ class Batcher:
         while self._queues:
             key, queue = self._queues.popitem(last=False)
             pieces: list[_Piece] = []
-            room = self._buckets[-1]
+            room = self._buckets(key)[-1]
             while queue and (queue[0].size <= room or queue[0].answer.done()):
                 piece = queue.popleft()
                 self._queue_rows -= piece.size
@@ -192,8 +213,8 @@ class Batcher:
         """Run parts together; where that fails, each alone, so that a bad one fails alone. Runs in the thread."""
         try:
             outputs = self._run_padded(key, _join(parts))
-        except Exception as error:  # noqa: BLE001 - whatever a graph raises is the answer to whoever asked for it
-            return [error] if len(parts) == 1 else [self._compute(key, [part])[0] for part in parts]
+        except BaseException as error:  # noqa: BLE001 - whatever a graph raises is the answer to whoever asked for it
+            return [_fault(error)] if len(parts) == 1 else [self._compute(key, [part])[0] for part in parts]
         ends = list(accumulate(_rows(part) for part in parts))
         starts = [0, *ends[:-1]]
         return [
@@ -203,10 +224,18 @@ class Batcher:
     def _run_padded(self, key: Key, rows: Arrays) -> Arrays:
         """Run rows at the smallest bucket that holds them, the last row repeated to fill it."""
         count = _rows(rows)
-        padding = next(bucket for bucket in self._buckets if bucket >= count) - count
+        padding = next(bucket for bucket in self._buckets(key) if bucket >= count) - count
         if padding:
             rows = {name: _repeat_last(array, padding) for name, array in rows.items()}
-        return {name: array[:count] for name, array in self._run(key, rows).items()}
+        start_s = time.perf_counter()
+        outputs = self._run(key, rows)
+        load = self.loads[key.model, key.operation]
+        load.runs, load.rows, load.seconds = (
+            load.runs + 1,
+            load.rows + count,
+            load.seconds + time.perf_counter() - start_s,
+        )
+        return {name: array[:count] for name, array in outputs.items()}
 
     def _close(self, reason: str) -> None:
         """Take nothing any more and refuse what waits; the first reason stays."""
@@ -228,6 +257,13 @@ def _resolve(piece: _Piece, answer: Arrays | Exception) -> None:
         piece.answer.set_exception(answer)
     else:
         piece.answer.set_result(answer)
+
+
+def _fault(error: BaseException) -> Exception:
+    """Give an error as one that a future can hold and that ends nothing but the request."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(f"the graph's run raised {error!r}")
 
 
 def _repeat_last(array: NDArray[Any], times: int) -> NDArray[Any]:

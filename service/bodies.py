@@ -3,21 +3,21 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from starlette.requests import Request
 
 from artifact.manifest import ImageGeometry
-from media.arrays import read_npy, read_npz
+from media.arrays import read_npy
 from media.geometry import Placement, fit_image
 from media.images import read_image
 from service.engine import ServedModel
 from service.errors import MalformedError, ParameterError, ServiceError, TooLargeError
+from service.limits import check_pixels, check_rows
 from service.multipart import read_form
 from service.options import FitName, unknown
 from service.settings import Settings
@@ -26,12 +26,15 @@ JSON = "application/json"
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
 FORM = "multipart/form-data"
+CONTAINER = "application/vnd.latentd"
 IMAGES = ("image/png", "image/jpeg", "image/webp")
 
 IMAGE_BODIES = (*IMAGES, FORM, NPY, JSON)
 """What an endpoint that reads pictures takes."""
 LATENT_BODIES = (NPY, NPZ, JSON)
 """What an endpoint that reads latents takes."""
+CONTAINER_BODIES = (CONTAINER, FORM, JSON)
+"""What an endpoint that reads containers takes."""
 OPTION_BODIES = (JSON,)
 """What an endpoint that reads nothing but options takes."""
 
@@ -152,10 +155,14 @@ def pictures(
     geometry = model.manifest.geometry
     if not isinstance(geometry, ImageGeometry):
         raise ParameterError(f"{model.reference} is a model of sound; send it audio")
-    found = []
+    found: list[tuple[UInt8[np.ndarray, "h w C"], Placement]] = []
+    total = 0
     for image in _images(body, geometry, settings):
         check()
         found.append(_fitted(image, geometry, fit))
+        height, width = found[-1][0].shape[:2]
+        total += height * width
+        check_pixels(settings, height, width, total=total)
     if not found:
         raise ParameterError("the request holds no picture; send a file, a form, an array or JSON items")
     if len({image.shape for image, _ in found}) > 1:
@@ -178,12 +185,12 @@ def _fitted(
     )
 
 
-def _images(body: Body, geometry: ImageGeometry, settings: Settings) -> Any:
+def _images(body: Body, geometry: ImageGeometry, settings: Settings) -> Iterator[UInt8[np.ndarray, "H W C"]]:
     """Give the pictures of a body one after the other."""
     if body.media_type == NPY:
         yield from _image_array(read_npy(body.data, max_bytes=settings.max_body_bytes), geometry, settings)
         return
-    for data in _files(body, settings.max_rows):
+    for data in files(body, "image", settings):
         yield read_image(data, channels=geometry.channels, max_pixels=settings.max_pixels)
 
 
@@ -195,91 +202,63 @@ def _image_array(
         raise ParameterError(
             f"the array is {array.dtype} {array.shape}, expected uint8 [B, H, W, {geometry.channels}], none of them 0"
         )
-    _check_rows(len(array), settings.max_rows)
+    check_rows(settings, len(array))
     return array.astype(np.uint8, copy=False)
 
 
-def _files(body: Body, max_rows: int) -> list[bytes]:
-    """Give the files of a body, still encoded."""
+def files(body: Body, member: str, settings: Settings) -> list[bytes]:
+    """Give the files of a body, each as it was before it was wrapped.
+
+    Args:
+        body: a file, a form of files, or JSON items.
+        member: the member of a JSON item that holds a file in base64.
+        settings: the limits.
+
+    Returns:
+        The files in their order; none of an empty body.
+
+    Raises:
+        ServiceError: too many, or not wrapped as the body's type says.
+    """
     if body.media_type == FORM:
-        parts = read_form(body.data, body.content_type, max_files=max_rows)
+        parts = read_form(body.data, body.content_type, max_files=settings.max_rows)
         for part in parts:
             if part.media_type.startswith("audio/"):
                 raise UnsupportedTypeError(_unsupported(part.media_type, IMAGES))
         return [part.content for part in parts]
     if body.media_type == JSON:
-        _check_rows(len(body.items), max_rows)
-        return [_base64(item) for item in body.items]
+        check_rows(settings, len(body.items))
+        return [_base64(item, member) for item in body.items]
     return [body.data] if body.data else []
 
 
-def _check_rows(rows: int, max_rows: int) -> None:
-    """Refuse more items than one request may have."""
-    if rows > max_rows:
-        raise TooLargeError(f"the request has {rows} items, at most {max_rows} are taken; split it")
+def read_member(item: Mapping[str, object], names: Sequence[str], beside: Sequence[str] = ()) -> object:
+    """Give the one member of an item that counts.
 
+    Args:
+        item: of a JSON body.
+        names: that the member can have; the first that the item has counts.
+        beside: names of members that may be there and do not count.
 
-def _member(item: Mapping[str, object], names: Sequence[str]) -> object:
-    """Give the one member of an item that counts, and refuse names that nobody knows."""
+    Raises:
+        ParameterError: it has a name that nobody knows, or none of `names`.
+    """
+    known = (*names, *beside)
     for name in item:
-        if name not in names:
-            raise unknown(name, names, "an item")
+        if name not in known:
+            raise unknown(name, known, "an item")
     for name in names:
         if name in item:
             return item[name]
     raise ParameterError(f"an item has no {names[0]!r}; it should be an object with that member")
 
 
-def _base64(item: Mapping[str, object]) -> bytes:
-    """Decode an item's picture."""
-    text = _member(item, ("image",))
+def _base64(item: Mapping[str, object], member: str) -> bytes:
+    """Decode an item's file."""
+    text = read_member(item, (member,))
     if not isinstance(text, str):
-        raise ParameterError('"image" must be a string: the file in base64')
+        raise ParameterError(f"{member!r} must be a string: the file in base64")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise MalformedError(f'"image" is not base64: {error}') from error
-
-
-def latents(body: Body, settings: Settings) -> Float32[np.ndarray, "B D"]:
-    """Read latents; what `/encode` answers is taken as it is, and its mean counts.
-
-    Args:
-        body: of a type among `LATENT_BODIES`.
-        settings: the limits.
-
-    Returns:
-        The latents, not yet held against a model.
-
-    Raises:
-        ServiceError: none, too many, or no array of numbers.
-        MediaError: the array cannot be read.
-    """
-    z = _latent_array(body, settings)
-    if z.dtype.kind not in "fiu" or z.ndim != 2:
-        raise ParameterError(f"z is {z.dtype} {z.shape}, expected float32 [B, D]")
-    _check_rows(len(z), settings.max_rows)
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
-        return z.astype(np.float32)
-
-
-def _latent_array(body: Body, settings: Settings) -> NDArray[Any]:
-    """Read the array of latents, whatever the body's type."""
-    if body.media_type == NPY:
-        return read_npy(body.data, max_bytes=settings.max_body_bytes)
-    if body.media_type == NPZ:
-        arrays = read_npz(body.data, max_bytes=settings.max_body_bytes)
-        for name in ("z", "mean"):
-            if name in arrays:
-                return arrays[name]
-        raise ParameterError(f"the archive holds {sorted(arrays)}, expected an array named 'z' or 'mean'")
-    _check_rows(len(body.items), settings.max_rows)
-    rows = [_member(item, ("z", "mean", "log_variance")) for item in body.items]
-    if not rows:
-        raise ParameterError('the request holds no latents; send an array or {"items": [{"z": [...]}]}')
-    if not all(isinstance(row, list) and all(type(value) in (int, float) for value in row) for row in rows):
-        raise ParameterError('"z" must be a list of numbers')
-    try:
-        return np.array(rows, dtype=np.float64)
-    except (ValueError, OverflowError) as error:
-        raise ParameterError(f"the items' z have differing lengths or numbers out of range: {error}") from error
+        raise MalformedError(f"{member!r} is not base64: {error}") from error

@@ -1,9 +1,10 @@
 """What OpenAPI says of the tensor endpoints: bodies, options, answers and problems."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from service.answers import PNG
-from service.bodies import FORM, JSON, NPY, NPZ
+from service.bodies import CONTAINER, FORM, JSON, NPY, NPZ
 from service.endpoint import Endpoint
 from service.problems import PROBLEM, STATUSES
 
@@ -18,6 +19,8 @@ _ANSWER = {
     },
     "required": ["model", "items"],
 }
+
+_KINDS = {JSON: _ANSWER, PNG: _BINARY, NPY: _BINARY, NPZ: _BINARY, CONTAINER: _BINARY}
 
 
 def operation(endpoint: Endpoint[Any]) -> dict[str, Any]:
@@ -40,15 +43,22 @@ def operation(endpoint: Endpoint[Any]) -> dict[str, Any]:
     return {"parameters": parameters, "requestBody": {"required": False, "content": body}}
 
 
-def responses(endpoint: Endpoint[Any]) -> dict[int | str, dict[str, Any]]:
-    """Describe an endpoint's answers and problems for OpenAPI."""
-    kinds = {JSON: _ANSWER, PNG: _BINARY, NPY: _BINARY, NPZ: _BINARY}
-    content = {media_type: {"schema": kinds[media_type]} for media_type in endpoint.offers}
+def responses(summary: str, offers: Sequence[str]) -> dict[int | str, dict[str, Any]]:
+    """Describe what a path can answer, and its problems, for OpenAPI.
+
+    Args:
+        summary: a sentence on the answer.
+        offers: the media types that it can have.
+
+    Returns:
+        OpenAPI's responses object.
+    """
+    content = {media_type: {"schema": _KINDS[media_type]} for media_type in offers}
     problem = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     problems: dict[int | str, dict[str, Any]] = {
         status: {"description": title, "content": problem} for status, title in STATUSES.items()
     }
-    return {200: {"description": endpoint.summary, "content": content}, **problems}
+    return {200: {"description": summary, "content": content}, **problems}
 
 
 PROBLEM_SCHEMA = {

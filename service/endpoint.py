@@ -1,8 +1,8 @@
 """The one path that every tensor endpoint takes: body, options, model, operation, answer."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from starlette.requests import Request
@@ -11,9 +11,10 @@ from starlette.responses import Response
 from artifact.manifest import Capability
 from service import answers, bodies, negotiation
 from service.answers import Answer
-from service.bodies import Body
+from service.bodies import OPTION_BODIES, Body
 from service.engine import ServedModel
-from service.errors import UnavailableError
+from service.errors import ParameterError
+from service.operations import check_images
 from service.options import Options, read_options
 from service.requests import Deadline, Phases, Service, service_of
 
@@ -31,6 +32,8 @@ class Call(Generic[O]):
         options: typed.
         phases: for the time that each phase takes.
         deadline: for threads to ask.
+        accept: the Accept header; None where there is none.
+        media_type: what the caller likes best of all that the endpoint offers.
     """
 
     service: Service
@@ -39,6 +42,14 @@ class Call(Generic[O]):
     options: O
     phases: Phases
     deadline: Deadline
+    accept: str | None
+    media_type: str
+
+
+async def _by_option(service: Service, body: Body, options: Options) -> str | None:
+    """Name the model as the options do, or leave it to the default."""
+    del service, body
+    return options.model
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ class Endpoint(Generic[O]):
         offers: media types of the answer, the default first.
         answer: from the call to what is to be said.
         summary: a sentence for the documentation.
+        find: names the model by the body, where that says it.
     """
 
     capability: Capability
@@ -60,6 +72,7 @@ class Endpoint(Generic[O]):
     offers: Sequence[str]
     answer: Callable[[Call[O]], Awaitable[Answer]]
     summary: str
+    find: Callable[[Service, Body, O], Awaitable[str | None]] = _by_option
 
     @property
     def path(self) -> str:
@@ -73,23 +86,22 @@ class Endpoint(Generic[O]):
             ServiceError: whatever is wrong; `service.problems` makes the answer of it.
         """
         service = service_of(request)
-        if service.engine.state != "ready":
-            raise UnavailableError(f"the service is {service.engine.state}; GET /readyz tells when it is ready")
-        media_type = negotiation.choose(request.headers.get("accept"), self.offers)
+        service.engine.check_ready()
+        accept = request.headers.get("accept")
+        media_type = negotiation.choose(accept, self.offers)
         body = await bodies.receive(request, self.accepted, service.settings.max_body_bytes)
+        if body.items and self.accepted == OPTION_BODIES:
+            raise ParameterError(f"{self.path} takes options alone, no items; say how many with n")
         options = read_options(self.options, request.query_params.multi_items(), body.members)
-        model = service.engine.model(options.model, self.capability, "image")
+        reference = await self.find(service, body, options)
+        model = service.engine.model(reference, self.capability, "image")
         deadline, phases = Deadline(service.settings.deadline_s), Phases()
-        call = Call(service, model, body, options, phases, deadline)
-        try:
-            async with asyncio.timeout(service.settings.deadline_s):
-                answer = await self.answer(call)
-                with phases.measure("encode"):
-                    content = await service.off_loop(lambda: answers.write(answer, media_type, model.reference))
-        except TimeoutError as error:
-            raise deadline.error() from error
-        finally:
-            deadline.abandon()
+        call = Call(service, model, body, options, phases, deadline, accept, media_type)
+        async with deadline.enforce():
+            answer = await self.answer(call)
+            media_type = answer.media_type or media_type
+            with phases.measure("encode"):
+                content = await service.off_loop(partial(answers.write, answer, media_type, model.reference))
         service.metrics.observe_rows(self.path, len(answer))
         return Response(content, headers=_headers(answer, model, phases), media_type=media_type)
 
@@ -101,8 +113,12 @@ def _headers(answer: Answer, model: ServedModel, phases: Phases) -> dict[str, st
 
 
 async def read_pictures(call: Call[Any]) -> bodies.Pictures:
-    """Read a call's pictures in a thread."""
+    """Read a call's pictures in a thread, checked against the model."""
+
+    def read() -> bodies.Pictures:
+        options = call.options
+        given = bodies.pictures(call.body, call.model, options.fit, call.service.settings, call.deadline.check)
+        return replace(given, images=check_images(call.model, given.images, binarize=options.binarize))
+
     with call.phases.measure("media"):
-        return await call.service.off_loop(
-            lambda: bodies.pictures(call.body, call.model, call.options.fit, call.service.settings, call.deadline.check)
-        )
+        return await call.service.off_loop(read)

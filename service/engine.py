@@ -2,23 +2,28 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
 from artifact.errors import ArtifactError
-from artifact.manifest import Capability, Graph, Manifest
+from artifact.manifest import Capability, DiscreteLevel, Manifest
 from artifact.store import Artifact, Store
-from service.batcher import Arrays, Batcher, Key
+from service.batcher import Arrays, Batcher, Key, Load
 from service.errors import CapabilityError, ServiceError, UnavailableError, UnknownModelError
 from service.runtime import DeviceReport, Session, choose_device
 from service.settings import Settings
+from service.sizes import example, row_values
 
 Modality = Literal["image", "audio"]
 State = Literal["loading", "ready", "draining", "failed"]
 
 SAMPLE_SLICE = 32
 """Importance samples of one run of `log_weight`: whatever the batch, so that a row alone gives the same numbers."""
+
+_READ = {"decode": ("mean",)}
+"""The outputs that the service reads of a graph that has more: a mixture's parameters outweigh its mean many times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,12 @@ class ServedModel:
         """The version in the store."""
         return int(self.reference.rpartition("@")[2])
 
+    @property
+    def code_level(self) -> DiscreteLevel | None:
+        """The level of integer codes; None for a model of real-valued latents."""
+        level = self.manifest.latent[0]
+        return level if isinstance(level, DiscreteLevel) else None
+
 
 class Engine:
     """Everything between an operation and a graph.
@@ -50,11 +61,13 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.state: State = "loading"
-        self.failure: str | None = None
+        self._phase: State = "loading"
+        self._start_failure: str | None = None
         self.device = DeviceReport(settings.device, "cpu", "nothing is loaded yet")
         self._models: dict[str, ServedModel] = {}
-        self._batcher: Batcher | None = None
+        # Asked several times a run, and a grid of codes is drawn in a thousand runs.
+        self._buckets = lru_cache(maxsize=1024)(self._compute_buckets)
+        self._batcher = Batcher(self._run_graph, buckets=self._buckets, max_queue_rows=settings.max_queue_rows)
 
     async def start(self) -> None:
         """Open and verify the artifacts, build their sessions and warm them.
@@ -64,30 +77,69 @@ class Engine:
             DeviceError: the device demanded does not work.
         """
         try:
-            self._models = await asyncio.to_thread(self._load)
+            await asyncio.to_thread(self._load)
         except (ServiceError, ArtifactError) as error:
-            self.state, self.failure = "failed", str(error)
+            self._phase, self._start_failure = "failed", str(error)
             raise
-        self._batcher = Batcher(
-            self._run_graph, buckets=self.settings.buckets, max_queue_rows=self.settings.max_queue_rows
-        )
-        self.state = "ready"
+        self._phase = "ready"
 
     async def stop(self) -> None:
         """Finish the run in progress, refuse the waiting ones."""
         if self.state == "ready":
-            self.state = "draining"
-        if self._batcher is not None:
-            await self._batcher.stop()
+            self._phase = "draining"
+        await self._batcher.stop()
+
+    @property
+    def state(self) -> State:
+        """What the engine is about; a worker that has died shows at once."""
+        return "failed" if self._phase == "ready" and self._batcher.closed else self._phase
+
+    @property
+    def failure(self) -> str | None:
+        """Why the engine is failed; None while it is not."""
+        return self._batcher.closed if self._phase == "ready" else self._start_failure
+
+    def check_ready(self) -> None:
+        """Refuse to go on before the models are loaded, or after the end.
+
+        Raises:
+            UnavailableError: the engine is not ready.
+        """
+        if self.state != "ready":
+            reason = self.failure or "GET /readyz tells when it is ready"
+            raise UnavailableError(f"the service is {self.state}: {reason}")
 
     @property
     def queue_rows(self) -> int:
         """Rows that wait for their run."""
-        return self._batcher.queue_rows if self._batcher else 0
+        return self._batcher.queue_rows
+
+    @property
+    def loads(self) -> dict[tuple[str, str], Load]:
+        """What the runs of each graph have come to, by model and role."""
+        return dict(self._batcher.loads)
 
     def models(self) -> list[ServedModel]:
         """List the served models; the first one that can answer is the default of an endpoint."""
         return list(self._models.values())
+
+    def named(self, reference: str) -> list[ServedModel]:
+        """Find the served versions of a model, the latest last.
+
+        Args:
+            reference: `name`, for all of them, or `name@version`.
+
+        Returns:
+            At least one.
+
+        Raises:
+            UnknownModelError: there is none.
+        """
+        found = [model for model in self._models.values() if reference in (model.reference, model.manifest.name)]
+        if not found:
+            served = ", ".join(self._models) or "none"
+            raise UnknownModelError(f"no model {reference[:80]!r} is served; there are: {served}")
+        return sorted(found, key=lambda model: model.version)
 
     def model(self, reference: str | None, capability: Capability, modality: Modality | None = None) -> ServedModel:
         """Find the model for a request.
@@ -114,11 +166,7 @@ class Engine:
             if not able:
                 raise CapabilityError(f"no served model can {capability}")
             return able[0]
-        found = [m for m in self._models.values() if reference in (m.reference, m.manifest.name)]
-        if not found:
-            served = ", ".join(self._models) or "none"
-            raise UnknownModelError(f"no model {reference!r} is served; there are: {served}")
-        model = max(found, key=lambda candidate: candidate.version)
+        model = self.named(reference)[-1]
         if model not in able:
             capabilities = ", ".join(model.manifest.capabilities)
             raise CapabilityError(
@@ -126,36 +174,37 @@ class Engine:
             )
         return model
 
-    async def run(self, model: ServedModel, graph: str, rows: Arrays) -> Arrays:
+    async def run(self, model: ServedModel, graph: str, rows: Arrays, *, admitted: bool = False) -> Arrays:
         """Run a graph on rows, joined with those of other requests.
 
         Args:
             model: which.
             graph: the role of its graph.
             rows: every input by name, `[B, ...]`.
+            admitted: whether the request has been let in by an earlier run.
 
         Returns:
-            Every output by name, `[B, ...]`.
+            Every output by name, `[B, ...]`; of `decode` the mean alone.
 
         Raises:
             UnavailableError: the engine is not ready.
             OverloadedError: too many rows wait.
         """
-        if self._batcher is None or self.state != "ready":
-            raise UnavailableError(f"the service is {self.state}: {self.failure or 'come again in a moment'}")
-        try:
-            return await self._batcher.submit(Key.of(model.reference, graph, rows), rows)
-        except UnavailableError:
-            if self._batcher.closed and self.state == "ready":
-                self.state, self.failure = "failed", self._batcher.closed
-            raise
+        self.check_ready()
+        return await self._batcher.submit(Key.of(model.reference, graph, rows), rows, admitted=admitted)
 
     def _run_graph(self, key: Key, rows: Arrays) -> Arrays:
         """Run one batch; called in the batcher's thread."""
         return self._models[key.model].sessions[key.operation].run(rows)
 
-    def _load(self) -> dict[str, ServedModel]:
-        """Open all models, in the order in which they serve as defaults."""
+    def _compute_buckets(self, key: Key) -> tuple[int, ...]:
+        """Give the batch sizes whose largest tensor stays within the budget; a single row is always run."""
+        model = self._models[key.model]
+        values = row_values(model.manifest, key)
+        return tuple(size for size in self.settings.buckets if size * values <= self.settings.max_run_values) or (1,)
+
+    def _load(self) -> None:
+        """Open and warm all models, in the order in which they serve as defaults."""
         store = Store(self.settings.store)
         artifacts = [store.open(reference) for reference in self.settings.models or store.names()]
         if not artifacts:
@@ -165,27 +214,28 @@ class Engine:
             )
         first = artifacts[0]
         self.device = choose_device(self.settings.device, first.file(next(iter(first.manifest.graphs))))
-        return {artifact.reference: self._open(artifact) for artifact in artifacts}
+        self._models = {artifact.reference: self._open(artifact) for artifact in artifacts}
+        for model in self._models.values():
+            self._warm(model)
 
     def _open(self, artifact: Artifact) -> ServedModel:
-        """Build the sessions of a model and run each at every bucket once."""
+        """Build the sessions of a model."""
         sessions = {
             role: Session(
-                artifact.file(role), role, graph, provider=self.device.provider, threads=self.settings.threads
+                artifact.file(role),
+                role,
+                graph,
+                provider=self.device.provider,
+                threads=self.settings.threads,
+                read=_READ.get(role),
             )
             for role, graph in artifact.manifest.graphs.items()
         }
-        for role, graph in artifact.manifest.graphs.items():
-            for bucket in self.settings.buckets:
-                sessions[role].run(_example(graph, {"B": bucket, "S": SAMPLE_SLICE}))
         return ServedModel(artifact.reference, artifact.manifest, sessions)
 
-
-def _example(graph: Graph, sizes: dict[str, int]) -> dict[str, np.ndarray[Any, Any]]:
-    """Make inputs of zeros for a graph, unknown axes at one."""
-    return {
-        tensor.name: np.zeros(
-            [sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in tensor.shape], dtype=tensor.dtype
-        )
-        for tensor in graph.inputs
-    }
+    def _warm(self, model: ServedModel) -> None:
+        """Run each graph at every bucket once."""
+        for role in model.manifest.graphs:
+            row = example(model.manifest, role, SAMPLE_SLICE)
+            for bucket in self._buckets(Key.of(model.reference, role, row)):
+                model.sessions[role].run({name: np.repeat(array, bucket, axis=0) for name, array in row.items()})

@@ -1,10 +1,34 @@
 """What Prometheus reads: counters and gauges on a registry of their own."""
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from service.engine import Engine
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_LOADS = {
+    "runs": "Runs of a graph.",
+    "rows": "Rows that the runs of a graph answered; over its runs, the mean batch.",
+    "seconds": "Time in the runs of a graph.",
+}
+
+
+class _Loads(Collector):
+    """The load of every graph, read from the engine when Prometheus asks."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Give a family of counters for each figure."""
+        for name, text in _LOADS.items():
+            family = CounterMetricFamily(f"latentd_graph_{name}", text, labels=("model", "graph"))
+            for labels, load in self._engine.loads.items():
+                family.add_metric(labels, getattr(load, name))
+            yield family
 
 
 class Metrics:
@@ -34,6 +58,7 @@ class Metrics:
         self._device = Gauge(
             "latentd_device_info", "What the graphs run on.", ("provider", "requested"), registry=self._registry
         )
+        self._registry.register(_Loads(engine))
         self._models = Gauge("latentd_model_info", "Models served.", ("model", "family"), registry=self._registry)
 
     def observe_request(self, endpoint: str, status: int, duration_s: float) -> None:

@@ -1,7 +1,7 @@
 """The typed options of each endpoint, read from the query and from the members of a JSON body."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -22,6 +22,8 @@ def _split(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+Names = Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1, max_length=8)]
+Labels = Annotated[tuple[str | int, ...], BeforeValidator(_split), Field(min_length=1)]
 BoundNames = Annotated[tuple[BoundName, ...], BeforeValidator(_split), Field(min_length=1, max_length=3)]
 
 
@@ -67,8 +69,24 @@ class MediaOptions(Options):
     )
 
 
+class LabelOptions(Options):
+    """Which classes a prior over codes is conditioned on."""
+
+    labels: Labels | None = Field(
+        default=None,
+        description="comma list of classes, each a name, a number or `none`: one for all items, or one an item; "
+        "left out: none. For a model whose prior knows classes",
+    )
+
+
 class EncodeOptions(MediaOptions):
     """What `/encode` takes."""
+
+    output: Names | None = Field(
+        default=None,
+        description="comma list of what to answer, the primary first: `mean`, `log_variance`, or for a model of codes "
+        "`codes`, `z_q`; left out: mean and log_variance, or codes",
+    )
 
 
 class DecodeOptions(Options):
@@ -79,22 +97,51 @@ class ReconstructOptions(MediaOptions):
     """What `/reconstruct` takes."""
 
 
-class SampleOptions(NoiseOptions):
+class SampleOptions(NoiseOptions, LabelOptions):
     """What `/sample` takes."""
 
     n: int = Field(default=1, ge=1, description="how many to draw")
     temperature: float = Field(
-        default=1.0, ge=0.0, le=10.0, description="factor on the prior's standard deviation; 0 gives its mode"
+        default=1.0,
+        ge=0.0,
+        le=10.0,
+        description="factor on the prior's standard deviation, or divisor of the logits of codes; 0 gives the mode",
+    )
+    top_k: int | None = Field(
+        default=None, ge=1, description="draw from so many of the most probable codes; left out: from all"
+    )
+    output: Names | None = Field(
+        default=None,
+        description="comma list of what to answer, the primary first: `images`, and `codes` of a model of codes; "
+        "left out: all that there is",
     )
 
 
-class LikelihoodOptions(MediaOptions, NoiseOptions):
+class LikelihoodOptions(MediaOptions, NoiseOptions, LabelOptions):
     """What `/likelihood` takes."""
 
     samples: int = Field(default=64, ge=1, description="S, importance samples of an item")
     bounds: BoundNames | None = Field(
         default=None,
         description="comma list of `elbo`, `iwae`, `exact`; left out, all that the model has",
+    )
+    surprise: bool = Field(
+        default=False, description="answer the nats of every code as well; for a model of codes, as a PNG always"
+    )
+
+
+class CompressOptions(MediaOptions):
+    """What `/compress` takes."""
+
+    profile: Literal["raw"] = Field(default="raw", description="`raw`: each code in the bits that its codebook needs")
+
+
+class DecompressOptions(Options):
+    """What `/decompress` takes."""
+
+    output: Names | None = Field(
+        default=None,
+        description="comma list of what to answer, the primary first: `images`, `codes`; left out: images",
     )
 
 
@@ -122,6 +169,44 @@ def read_options(kind: type[O], query: Iterable[tuple[str, str]], members: Mappi
         if in_query != in_body:
             raise ParameterError(f"{name} is {in_query!r} in the query and {in_body!r} in the JSON body; give one")
     return given.model_copy(update={name: getattr(asked, name) for name in asked.model_fields_set})
+
+
+def choose_output(asked: Sequence[str] | None, available: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
+    """Hold the names of the option `output` against what there is.
+
+    Args:
+        asked: as the caller wrote them; None where the option was left out.
+        available: what the model can answer.
+        default: what it answers where nothing is asked.
+
+    Returns:
+        Each name once, in the order asked for.
+
+    Raises:
+        ParameterError: a name that there is not.
+    """
+    names = tuple(dict.fromkeys(asked or default))
+    for name in names:
+        if name not in available:
+            raise unknown(name, available, "output")
+    return names
+
+
+def refuse_options(options: Options, names: Iterable[str], reason: str) -> None:
+    """Refuse options that the model could only ignore.
+
+    Args:
+        options: of a request.
+        names: of those that must not be given.
+        reason: why the model has no use for them.
+
+    Raises:
+        ParameterError: one is given.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if name in options.model_fields_set and value is not None and value is not False:
+            raise ParameterError(f"{name} is given, and {reason}; leave {name} out")
 
 
 def unknown(name: str, known: Iterable[str], place: str) -> ParameterError:

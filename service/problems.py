@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from codec import errors as codec
 from media import errors as media
 from service import errors
 from service.bodies import UnsupportedTypeError
@@ -40,6 +41,7 @@ UNEXPECTED = Kind(500, "unexpected", "The service failed")
 KINDS: dict[type[Exception], Kind] = {
     errors.MalformedError: Kind(400, "malformed", "The body is not what its type says"),
     media.MediaError: Kind(400, "malformed", "The body is not what its type says"),
+    codec.MalformedContainerError: Kind(400, "malformed", "The body is not what its type says"),
     errors.UnknownModelError: Kind(404, "unknown-model", "No such model is served"),
     NotAcceptableError: Kind(406, "not-acceptable", "No accepted type can be answered"),
     errors.CapabilityError: Kind(409, "capability", "The model cannot do that"),
@@ -47,8 +49,11 @@ KINDS: dict[type[Exception], Kind] = {
     media.MediaTooLargeError: Kind(413, "too-large", "The request is over a limit"),
     UnsupportedTypeError: Kind(415, "unsupported-type", "The type of the body is not taken"),
     media.UnsupportedMediaError: Kind(415, "unsupported-type", "The type of the body is not taken"),
+    codec.UnsupportedContainerError: Kind(415, "unsupported-type", "The type of the body is not taken"),
     errors.ParameterError: Kind(422, "parameter", "An option or a geometry does not fit"),
     media.MediaGeometryError: Kind(422, "geometry", "The geometry does not fit the model"),
+    codec.ContainerLimitError: Kind(422, "geometry", "The geometry does not fit the model"),
+    codec.CodecError: Kind(422, "geometry", "The geometry does not fit the model"),
     errors.OverloadedError: Kind(429, "overloaded", "The queue is full"),
     errors.UnavailableError: Kind(503, "unavailable", "The service is not ready"),
     errors.DeadlineError: Kind(504, "deadline", "The deadline has passed"),
@@ -90,7 +95,7 @@ def unexpected(request: Request, error: Exception) -> Response:
 
 def install(app: FastAPI) -> None:
     """Answer every known error of an app by a problem."""
-    for error in (errors.ServiceError, media.MediaError):
+    for error in (errors.ServiceError, media.MediaError, codec.CodecError):
         app.add_exception_handler(error, _answer_known)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_validation)

@@ -4,9 +4,9 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -92,12 +92,22 @@ class Deadline:
         self._end_s = time.monotonic() + limit_s
         self._is_abandoned = False
 
-    def abandon(self) -> None:
-        """Let the threads stop at their next item: nobody waits for the answer any more."""
-        self._is_abandoned = True
+    @asynccontextmanager
+    async def enforce(self) -> AsyncIterator[None]:
+        """Give up what is awaited inside once the deadline has passed; at the end threads stop at their next item.
 
-    def error(self) -> DeadlineError:
-        """Give the error that tells the caller of it."""
+        Raises:
+            DeadlineError: it has passed.
+        """
+        try:
+            async with asyncio.timeout(self.limit_s):
+                yield
+        except TimeoutError as error:
+            raise self._error() from error
+        finally:
+            self._is_abandoned = True
+
+    def _error(self) -> DeadlineError:
         return DeadlineError(
             f"the answer was not ready within {self.limit_s:g} s; send fewer items, or ask for fewer samples"
         )
@@ -109,4 +119,4 @@ class Deadline:
             DeadlineError: it has, or the request was abandoned.
         """
         if self._is_abandoned or time.monotonic() > self._end_s:
-            raise self.error()
+            raise self._error()

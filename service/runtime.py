@@ -129,13 +129,23 @@ class Session:
         graph: what the manifest declares of it.
         provider: what it runs on.
         threads: of one run; 0 for as many as there are cores.
+        read: the outputs that a run gives; None for all.
 
     Raises:
         SignatureError: the file cannot be loaded, or has other tensors than declared.
         DeviceError: the provider does not initialise.
     """
 
-    def __init__(self, path: Path, role: str, graph: Graph, *, provider: Provider, threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        role: str,
+        graph: Graph,
+        *,
+        provider: Provider,
+        threads: int,
+        read: tuple[str, ...] | None = None,
+    ) -> None:
         try:
             session = _session(path, provider, threads)
         except Exception as error:
@@ -147,7 +157,7 @@ class Session:
             raise DeviceError(f"graph {role!r}: CUDA did not initialise for {path}; is the GPU's memory full?")
         graph.check(role, _types(session.get_inputs()), _types(session.get_outputs()))
         self._session = session
-        self._outputs = [tensor.name for tensor in graph.outputs]
+        self._outputs = read or tuple(tensor.name for tensor in graph.outputs)
 
     def run(self, feeds: Arrays) -> Arrays:
         """Run the graph once; blocks until it is done.
@@ -156,7 +166,7 @@ class Session:
             feeds: every input by name, axis 0 being the batch.
 
         Returns:
-            Every output by name.
+            The outputs by name.
         """
         return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
 

@@ -29,6 +29,12 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=32 * 2**20, gt=0, description="largest request body")
     max_pixels: int = Field(default=2**24, gt=0, description="most pixels of one image")
+    max_request_pixels: int = Field(default=2**25, gt=0, description="most pixels of all images of one request")
+    max_run_values: int = Field(
+        default=2**23,
+        gt=0,
+        description="most values that the largest tensor of one graph run has; large images run in smaller batches",
+    )
     max_seconds: float = Field(default=600.0, gt=0, description="longest sound, in seconds")
     max_rows: int = Field(default=1024, gt=0, description="most items of one request")
     max_importance_samples: int = Field(default=5000, gt=0, description="most importance samples of one item")

@@ -1,4 +1,4 @@
-"""Fully convolutional encoder and decoder between images of any size and grids of vectors (van den Oord et al. 2017)."""
+"""Fully convolutional encoder and decoder, images of any size to grids of vectors (van den Oord et al. 2017)."""
 
 from itertools import pairwise
 

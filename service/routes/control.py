@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.engine import ServedModel
-from service.errors import UnknownModelError
 from service.options import NoOptions, read_options
 from service.requests import service_of
 
@@ -61,9 +60,4 @@ async def models(request: Request) -> dict[str, Any]:
 async def model(request: Request, name: str) -> dict[str, Any]:
     """Describe a model."""
     read_options(NoOptions, request.query_params.multi_items(), {})
-    served = service_of(request).engine.models()
-    found = [entry for entry in served if name in (entry.reference, entry.manifest.name)]
-    if not found:
-        known = ", ".join(entry.reference for entry in served) or "none"
-        raise UnknownModelError(f"no model {name[:80]!r} is served; there are: {known}")
-    return _describe(max(found, key=lambda entry: entry.version))
+    return _describe(service_of(request).engine.named(name)[-1])

@@ -18,12 +18,13 @@ class Recorder:
         self.batches: list[tuple[str, int]] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.error: BaseException = ValueError("negative")
 
     def __call__(self, key: Key, rows: Arrays) -> Arrays:
         self.gate.wait(10)
         self.batches.append((key.operation, len(rows["x"])))
         if (rows["x"] < 0).any():
-            raise ValueError("negative")
+            raise self.error
         return {"y": rows["x"] * 2}
 
 
@@ -35,12 +36,16 @@ def submit(batcher: Batcher, values: Arrays, operation: str = "double") -> "asyn
     return asyncio.ensure_future(batcher.submit(Key.of("model@1", operation, values), values))
 
 
-def scenario(body: Callable[[Batcher, Recorder], object], **limits: object) -> Recorder:
-    """Run a coroutine function with a fresh batcher."""
+def scenario(
+    body: Callable[[Batcher, Recorder], object], buckets: tuple[int, ...] = (1, 2, 4), max_queue_rows: int = 100
+) -> Recorder:
+    """Run a coroutine function with a fresh batcher, whose operation `large` is run row by row."""
     recorder = Recorder()
 
     async def main() -> None:
-        batcher = Batcher(recorder, **{"buckets": (1, 2, 4), "max_queue_rows": 100} | limits)
+        batcher = Batcher(
+            recorder, buckets=lambda key: (1,) if key.operation == "large" else buckets, max_queue_rows=max_queue_rows
+        )
         try:
             await asyncio.wait_for(body(batcher, recorder), 20)
         finally:
@@ -169,6 +174,49 @@ def test_a_dead_worker_leaves_no_caller_waiting() -> None:
     recorder = Recorder()
 
     async def main() -> None:
-        await asyncio.wait_for(body(Batcher(recorder, buckets=(1,), max_queue_rows=9), recorder), 20)
+        await asyncio.wait_for(body(Batcher(recorder, buckets=lambda _: (1,), max_queue_rows=9), recorder), 20)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration(), asyncio.CancelledError()])
+def test_whatever_a_graph_raises_ends_its_request_and_nothing_else(error: BaseException) -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.error = error
+        with pytest.raises(RuntimeError, match=type(error).__name__):
+            await submit(batcher, rows(-1))
+        assert (await submit(batcher, rows(1)))["y"].item() == 2.0
+        assert batcher.closed is None
+
+    scenario(body)
+
+
+def test_large_rows_run_in_buckets_of_their_own() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.gate.clear()
+        tasks = [submit(batcher, rows(*range(3)), name) for name in ("large", "small")]
+        await asyncio.sleep(0.01)
+        recorder.gate.set()
+        answers = await asyncio.gather(*tasks)
+        assert all(answer["y"][:, 0].tolist() == [0.0, 2.0, 4.0] for answer in answers)
+
+    batches = scenario(body).batches
+    assert sorted(batches) == [("large", 1), ("large", 1), ("large", 1), ("small", 4)]
+
+
+def test_a_full_queue_does_not_refuse_a_request_half_done() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.gate.clear()
+        first = submit(batcher, rows(1))
+        await asyncio.sleep(0.01)
+        waiting = submit(batcher, rows(*range(5)))
+        await asyncio.sleep(0)
+        values = rows(7)
+        going_on = asyncio.ensure_future(batcher.submit(Key.of("model@1", "double", values), values, admitted=True))
+        with pytest.raises(OverloadedError):
+            await submit(batcher, rows(1))
+        recorder.gate.set()
+        await asyncio.gather(first, waiting)
+        assert (await going_on)["y"].item() == 14.0
+
+    scenario(body, max_queue_rows=5)

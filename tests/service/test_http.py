@@ -5,72 +5,16 @@ import base64
 import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from PIL import Image
 
-from service import operations
-from service.app import create_app
+from service import continuous
 from service.errors import OverloadedError
 from service.settings import Settings
-
-PROBLEM = "application/problem+json"
-
-
-class Client:
-    """A client of the app without a socket between: httpx on the app's own event loop."""
-
-    def __init__(self, app: FastAPI, runner: asyncio.Runner) -> None:
-        self.app, self.runner = app, runner
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=30)
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return self.runner.run(self.client.get(path, **options))
-
-    def post(self, path: str, **options: Any) -> httpx.Response:
-        return self.runner.run(self.client.post(path, **options))
-
-
-@contextmanager
-def serving(settings: Settings) -> Iterator[Client]:
-    """Run an app through its whole life."""
-    app = create_app(settings)
-    with asyncio.Runner() as runner:
-        lifespan = app.router.lifespan_context(app)
-        runner.run(lifespan.__aenter__())
-        client = Client(app, runner)
-        for _ in range(2000):
-            if client.get("/readyz").status_code == 200:
-                break
-        yield client
-        runner.run(client.client.aclose())
-        runner.run(lifespan.__aexit__(None, None, None))
-
-
-def png(image: np.ndarray, kind: str = "png") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def picture(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)))
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-def loaded(data: bytes) -> Any:
-    return np.load(io.BytesIO(data), allow_pickle=False)
+from tests.service.serving import PROBLEM, Client, loaded, npy, picture, png, post, serving
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +27,6 @@ def client(store_root: Any) -> Iterator[Client]:
 @pytest.fixture
 def images(toy_references: Any) -> np.ndarray:
     return toy_references["toy-binary"].images(3)
-
-
-def post(client: Client, path: str, data: bytes = b"", content_type: str = "", accept: str = "*/*") -> Any:
-    headers = {"accept": accept} | ({"content-type": content_type} if content_type else {})
-    return client.post(path, content=data, headers=headers)
 
 
 def bodies(images: np.ndarray) -> dict[str, tuple[bytes, str]]:
@@ -295,7 +234,9 @@ def test_control_routes(client: Client) -> None:
     assert client.get("/livez").json() == {"status": "alive"}
     ready = client.get("/readyz").json()
     assert ready["device"] == "cpu"
-    assert ready["models"] == ["toy-binary@1", "toy-colour@1", "toy-encoder@1"]
+    assert ready["models"] == [
+        f"{name}@1" for name in ("toy-binary", "toy-colour", "toy-encoder", "toy-tokens", "toy-tokens-prior")
+    ]
     assert [model["reference"] for model in client.get("/models").json()["models"]] == ready["models"]
     described = client.get("/models/toy-colour").json()
     assert described["capabilities"] == ["encode", "decode", "reconstruct", "sample", "likelihood"]
@@ -305,12 +246,14 @@ def test_control_routes(client: Client) -> None:
     assert client.get("/docs").status_code == 200
     text = client.get("/metrics").text
     assert 'latentd_device_info{provider="cpu",requested="cpu"} 1.0' in text
+    client.post("/sample?model=toy-colour")
+    assert 'latentd_graph_rows_total{graph="decode",model="toy-colour@1"} ' in client.get("/metrics").text
     assert 'latentd_requests_total{endpoint="/livez",status="200"}' in text
 
 
 def test_openapi_names_every_endpoint_option_and_status(client: Client) -> None:
     document = client.get("/openapi.json").json()
-    for path in ("/encode", "/decode", "/reconstruct", "/sample", "/likelihood"):
+    for path in ("/encode", "/decode", "/reconstruct", "/sample", "/likelihood", "/compress", "/decompress"):
         operation = document["paths"][path]["post"]
         assert {"200", "400", "404", "406", "409", "413", "415", "422", "429", "503", "504"} <= set(
             operation["responses"]
@@ -318,7 +261,8 @@ def test_openapi_names_every_endpoint_option_and_status(client: Client) -> None:
         assert "model" in {parameter["name"] for parameter in operation["parameters"]}
     assert "application/x-npy" in document["paths"]["/encode"]["post"]["requestBody"]["content"]
     assert "Problem" in document["components"]["schemas"]
-    assert {"/livez", "/readyz", "/metrics", "/models", "/models/{name}"} <= set(document["paths"])
+    control = {"/livez", "/readyz", "/metrics", "/models", "/models/{name}", "/models/{name}/codebook"}
+    assert control <= set(document["paths"])
 
 
 def test_overload_and_deadline_and_faults_are_answered(
@@ -334,22 +278,22 @@ def test_overload_and_deadline_and_faults_are_answered(
         raise RuntimeError("secret detail")
 
     with serving(settings.model_copy(update={"deadline_s": 0.05})) as client:
-        monkeypatch.setattr(operations, "sample", overloaded)
+        monkeypatch.setattr(continuous, "sample", overloaded)
         answer = client.post("/sample")
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
-        monkeypatch.setattr(operations, "sample", slow)
+        monkeypatch.setattr(continuous, "sample", slow)
         answer = client.post("/sample")
         assert answer.status_code == 504
         assert "0.05 s" in answer.json()["detail"]
-        monkeypatch.setattr(operations, "sample", broken)
+        monkeypatch.setattr(continuous, "sample", broken)
         answer = client.post("/sample")
         assert answer.status_code == 500
         assert "secret" not in answer.text
         assert answer.headers["x-request-id"] in caplog.text
         assert "secret detail" in caplog.text
-        client.app.state.service.engine.state = "draining"
+        client.app.state.service.engine._phase = "draining"
         answer = client.post("/sample")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert client.get("/readyz").status_code == 503
         assert client.get("/livez").status_code == 200
-        client.app.state.service.engine.state = "ready"
+        client.app.state.service.engine._phase = "ready"

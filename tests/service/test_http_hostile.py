@@ -15,7 +15,7 @@ from PIL import Image
 from service.app import create_app
 from service.settings import Settings
 
-PATHS = ("/encode", "/decode", "/reconstruct", "/sample", "/likelihood")
+PATHS = ("/encode", "/decode", "/reconstruct", "/sample", "/likelihood", "/compress", "/decompress")
 TYPES = (
     "image/png",
     "image/jpeg",
@@ -23,6 +23,7 @@ TYPES = (
     "application/x-npy",
     "application/x-npz",
     "application/json",
+    "application/vnd.latentd",
     "multipart/form-data; boundary=x",
     "audio/wav",
     "text/plain",
@@ -43,7 +44,7 @@ def _seeds() -> list[tuple[bytes, str]]:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, kind)
         found.append((buffer.getvalue(), f"image/{kind}"))
-    for array in (image[None, ..., None], np.zeros((2, 4), dtype=np.float32)):
+    for array in (image[None, ..., None], np.zeros((2, 4), dtype=np.float32), np.ones((2, 4, 4), dtype=np.int32)):
         buffer = io.BytesIO()
         np.save(buffer, array)
         found.append((buffer.getvalue(), "application/x-npy"))
@@ -55,6 +56,8 @@ def _seeds() -> list[tuple[bytes, str]]:
         {"items": [{"image": base64.b64encode(png).decode()}], "seed": 3},
         {"items": [{"z": [0.5, 1, -1e30, 4]}]},
         {"n": 2, "seed": 1, "temperature": 0.5},
+        {"n": 2, "labels": ["dot", 1], "top_k": 2},
+        {"items": [{"codes": [[1, 2], [3, 4]]}]},
     ):
         found.append((json.dumps(content).encode(), "application/json"))
     form = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n' + png + b"\r\n--x--\r\n"
@@ -83,17 +86,36 @@ def mutated(draw: st.DrawFn) -> tuple[bytes, str]:
 
 RUBBISH = st.tuples(st.one_of(st.binary(max_size=60), st.text(max_size=40).map(str.encode)), st.sampled_from(TYPES))
 NAMES = st.sampled_from(
-    ("model", "seed", "first_index", "n", "temperature", "samples", "bounds", "fit", "binarize", "nonsense", "Seed")
+    (
+        "model",
+        "seed",
+        "first_index",
+        "n",
+        "temperature",
+        "samples",
+        "bounds",
+        "fit",
+        "binarize",
+        "nonsense",
+        "Seed",
+        "top_k",
+        "labels",
+        "output",
+        "surprise",
+        "profile",
+    )
 )
 VALUES = st.one_of(
     st.sampled_from(
         ("0", "1", "-1", "7", "1e9", "nan", "inf", "pad", "crop", "resize", "error", "threshold", "elbo,iwae", "exact",
-         "toy-colour", "toy-encoder@1", "../x", "", "9223372036854775807", "4611686018427387904", "0.5")
+         "toy-colour", "toy-encoder@1", "codes", "images,codes", "z_q", "none", "true", "../x", "",
+         "9223372036854775807", "4611686018427387904", "0.5")
     ),
     st.text(max_size=8),
 )  # fmt: skip
 REQUESTS = st.tuples(
     st.sampled_from(PATHS),
+    st.sampled_from(((), (), (("model", "toy-tokens"),), (("model", "toy-tokens-prior"),))),
     st.lists(st.tuples(NAMES, VALUES), max_size=2),
     st.one_of(mutated(), mutated(), mutated(), RUBBISH),
     st.sampled_from(ACCEPTS),
@@ -110,9 +132,9 @@ def test_two_thousand_hostile_requests_are_answered_without_a_fault(store_root: 
     seen: dict[int, int] = {}
 
     async def send(client: httpx.AsyncClient, request: tuple[Any, ...]) -> None:
-        path, query, (content, content_type), accept = request
+        path, model, query, (content, content_type), accept = request
         headers = {"accept": accept} | ({"content-type": content_type} if content_type else {})
-        answer = await client.post(path, params=query, content=content, headers=headers)
+        answer = await client.post(path, params=[*model, *query], content=content, headers=headers)
         seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
         assert answer.status_code < 500, (request, answer.text)
         if answer.status_code != 200:

@@ -13,7 +13,7 @@ import pytest
 from artifact.errors import ArtifactError, ChecksumError, SignatureError
 from artifact.manifest import MANIFEST_FILE
 from artifact.noise import POSTERIOR_STREAM, PRIOR_STREAM, batch_normal
-from service import operations, runtime
+from service import continuous, operations, runtime
 from service.engine import Engine, ServedModel
 from service.errors import (
     CapabilityError,
@@ -51,17 +51,17 @@ def test_encode_decode_and_reconstruct_are_numpys(settings: Settings, toy_refere
 
     async def body(engine: Engine) -> None:
         model = model_of(engine, name)
-        found = await operations.encode(engine, model, images)
+        found = await continuous.encode(engine, model, images)
         mean, log_variance = toy.encode(images)
         np.testing.assert_allclose(found["mean"], mean, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(found["log_variance"], log_variance, rtol=1e-4, atol=1e-4)
         z = np.random.default_rng(0).normal(size=(5, toy.dimensions)).astype(np.float32)
-        decoded = await operations.decode(engine, model, z)
+        decoded = await continuous.decode(engine, model, z)
         expected = np.clip(toy.decode(z), 0, 255)
         assert decoded.dtype == np.uint8
         assert np.abs(decoded - expected).max() <= 0.501
-        through = await operations.reconstruct(engine, model, images)
-        assert np.array_equal(through, await operations.decode(engine, model, found["mean"]))
+        through = await continuous.reconstruct(engine, model, images)
+        assert np.array_equal(through, await continuous.decode(engine, model, found["mean"]))
 
     with_engine(settings, body)
 
@@ -75,7 +75,7 @@ def test_likelihood_is_numpys_for_the_same_noise(
     images = toy.images(3)
 
     async def body(engine: Engine) -> None:
-        found = await operations.likelihood(
+        found = await continuous.likelihood(
             engine, model_of(engine, name), images, samples=samples, seed=9, first_index=4
         )
         noise = batch_normal(9, 4, 3, (samples, toy.dimensions), stream=POSTERIOR_STREAM)
@@ -92,7 +92,7 @@ def test_samples_are_decoded_noise(settings: Settings, toy_references: Any) -> N
 
     async def body(engine: Engine) -> None:
         model = model_of(engine, "toy-colour")
-        found = await operations.sample(engine, model, n=6, seed=3, first_index=10, temperature=0.5)
+        found = await continuous.sample(engine, model, n=6, seed=3, first_index=10, temperature=0.5)
         z = 0.5 * batch_normal(3, 10, 6, (1, 3), stream=PRIOR_STREAM)[:, 0]
         assert np.abs(found - np.clip(toy.decode(z), 0, 255)).max() <= 0.51
 
@@ -105,14 +105,14 @@ def test_a_row_alone_is_the_row_of_the_batch(settings: Settings, toy_references:
 
     async def body(engine: Engine) -> tuple[list[Any], list[Any]]:
         model = model_of(engine, "toy-binary")
-        batch = await operations.likelihood(engine, model, images, samples=40, seed=1, first_index=7)
+        batch = await continuous.likelihood(engine, model, images, samples=40, seed=1, first_index=7)
         alone = [
-            await operations.likelihood(engine, model, images[i : i + 1], samples=40, seed=1, first_index=7 + i)
+            await continuous.likelihood(engine, model, images[i : i + 1], samples=40, seed=1, first_index=7 + i)
             for i in range(6)
         ]
-        drawn = await operations.sample(engine, model, n=6, seed=2, first_index=0, temperature=1.0)
+        drawn = await continuous.sample(engine, model, n=6, seed=2, first_index=0, temperature=1.0)
         for i in range(6):
-            row = await operations.sample(engine, model, n=1, seed=2, first_index=i, temperature=1.0)
+            row = await continuous.sample(engine, model, n=1, seed=2, first_index=i, temperature=1.0)
             assert np.abs(row[0].astype(int) - drawn[i]).max() <= 1
         return batch.iwae_nats.tolist(), [one.iwae_nats[0] for one in alone]
 
@@ -129,7 +129,7 @@ def test_concurrent_requests_get_their_own_answers(settings: Settings, toy_refer
     async def body(engine: Engine) -> None:
         model = model_of(engine, "toy-binary")
         parts = [images[i : i + 1 + i % 5] for i in range(0, 35)]
-        answers = await asyncio.gather(*(operations.encode(engine, model, part) for part in parts))
+        answers = await asyncio.gather(*(continuous.encode(engine, model, part) for part in parts))
         for part, answer in zip(parts, answers, strict=True):
             np.testing.assert_allclose(answer["mean"], toy.encode(part)[0], rtol=1e-4, atol=1e-4)
 
@@ -169,15 +169,15 @@ def test_numbers_out_of_range_are_told(settings: Settings, toy_references: Any) 
             ({"temperature": float("nan")}, ParameterError),
         ):
             with pytest.raises(error):
-                await operations.sample(
+                await continuous.sample(
                     engine, model, **{"n": 2, "seed": 0, "first_index": 0, "temperature": 1.0} | bad
                 )
         for samples, error in ((0, ParameterError), (5001, TooLargeError)):
             with pytest.raises(error, match="samples"):
-                await operations.likelihood(engine, model, images, samples=samples, seed=0, first_index=0)
+                await continuous.likelihood(engine, model, images, samples=samples, seed=0, first_index=0)
         for z in (np.zeros((0, 4), np.float32), np.zeros((1, 5), np.float32), np.full((1, 4), np.nan, np.float32)):
             with pytest.raises(ParameterError):
-                await operations.decode(engine, model, z)
+                await continuous.decode(engine, model, z)
 
     with_engine(settings, body)
 
@@ -214,7 +214,7 @@ def test_before_its_start_and_after_its_end_the_engine_refuses(settings: Setting
         await engine.stop()
         assert engine.state == "draining"
         with pytest.raises(UnavailableError):
-            await operations.encode(engine, model, images)
+            await continuous.encode(engine, model, images)
 
     asyncio.run(main())
 
@@ -225,7 +225,7 @@ def test_a_dead_worker_shows(settings: Settings, toy_references: Any) -> None:
         await engine.start()
         engine._batcher._thread.shutdown()
         with pytest.raises(UnavailableError, match="died"):
-            await operations.encode(engine, model_of(engine, "toy-binary"), toy_references["toy-binary"].images(1))
+            await continuous.encode(engine, model_of(engine, "toy-binary"), toy_references["toy-binary"].images(1))
         assert engine.state == "failed"
         assert "died" in engine.failure
         await engine.stop()

@@ -228,7 +228,7 @@ def test_drawing_step_by_step_equals_drawing_by_whole_passes(artifact: Artifact)
         logits = specs.run("prior", {"codes": codes, "condition": condition})["logits"][:, row, column]
         weights = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
         shares = weights.cumsum(1) / weights.sum(1, keepdims=True)
-        codes[:, row, column] = [np.searchsorted(share, u, side="right") for share, u in zip(shares, uniform[:, place])]
+        codes[:, row, column] = (shares <= uniform[:, place, None]).sum(1)
     assert np.array_equal(drawn, codes)
     logits = specs.run("prior", {"codes": codes, "condition": condition})["logits"]
     log_p = torch.log_softmax(torch.from_numpy(logits).double(), -1).numpy()

@@ -1,0 +1,42 @@
+"""The limits of one request, wherever its items come from."""
+
+from service.errors import TooLargeError
+from service.settings import Settings
+
+
+def check_rows(settings: Settings, rows: int) -> None:
+    """Refuse more items than one request may have.
+
+    Args:
+        settings: the limits.
+        rows: how many there are.
+
+    Raises:
+        TooLargeError: there are more.
+    """
+    if rows > settings.max_rows:
+        raise TooLargeError(f"the request has {rows} items, at most {settings.max_rows} are taken; split it")
+
+
+def check_pixels(settings: Settings, height: int, width: int, *, total: int) -> None:
+    """Refuse pictures that are too large, each or together, before more memory is taken for them.
+
+    Args:
+        settings: the limits.
+        height: of a picture, in pixels.
+        width: likewise.
+        total: pixels of all pictures of the request that are known so far.
+
+    Raises:
+        TooLargeError: the picture has more than `max_pixels`, or all have more than `max_request_pixels`.
+    """
+    if height * width > settings.max_pixels:
+        raise TooLargeError(
+            f"a picture of {height} x {width} has {height * width} pixels, at most {settings.max_pixels} are taken; "
+            "send a smaller one"
+        )
+    if total > settings.max_request_pixels:
+        raise TooLargeError(
+            f"the pictures of the request have {total} pixels or more, at most {settings.max_request_pixels} are "
+            "taken; split it"
+        )

@@ -1,0 +1,47 @@
+"""The codebook of a model of integer codes."""
+
+import json
+from functools import partial
+
+import numpy as np
+from fastapi import APIRouter
+from jaxtyping import Float32
+from starlette.requests import Request
+from starlette.responses import Response
+
+from media.arrays import write_npy
+from service import discrete, documentation, negotiation
+from service.bodies import JSON, NPY
+from service.options import NoOptions, read_options
+from service.requests import Deadline, service_of
+
+router = APIRouter(tags=["models"])
+
+_OFFERS = (JSON, NPY)
+_SUMMARY = "The vector of every code, float32 [K, D]."
+
+
+@router.get(
+    "/models/{name}/codebook",
+    summary=_SUMMARY,
+    responses=documentation.responses(_SUMMARY, _OFFERS),
+    response_class=Response,
+)
+async def codebook(request: Request, name: str) -> Response:
+    """Answer a codebook."""
+    read_options(NoOptions, request.query_params.multi_items(), {})
+    media_type = negotiation.choose(request.headers.get("accept"), _OFFERS)
+    service = service_of(request)
+    service.engine.check_ready()
+    model = service.engine.named(name)[-1]
+    async with Deadline(service.settings.deadline_s).enforce():
+        vectors = await discrete.codebook(service.engine, model)
+        content = await service.off_loop(partial(_write, vectors, media_type, model.reference))
+    return Response(content, headers={"x-latentd-model": model.reference}, media_type=media_type)
+
+
+def _write(vectors: Float32[np.ndarray, "K D"], media_type: str, reference: str) -> bytes:
+    """Write the answer's body."""
+    if media_type == NPY:
+        return write_npy(vectors)
+    return json.dumps({"model": reference, "codebook": vectors.tolist()}, separators=(",", ":")).encode()

@@ -1,0 +1,129 @@
+"""What each endpoint answers for a model of integer codes."""
+
+from media.heatmap import heatmap
+from service import discrete
+from service.answers import IMAGES, NUMBERS, PNG, Answer, Items, Row
+from service.bodies import Pictures
+from service.conditions import to_condition
+from service.discrete import CodesBound
+from service.endpoint import Call, read_pictures
+from service.errors import CapabilityError
+from service.latents import read_codes
+from service.negotiation import choose
+from service.options import (
+    DecodeOptions,
+    EncodeOptions,
+    LikelihoodOptions,
+    ReconstructOptions,
+    SampleOptions,
+    choose_output,
+    refuse_options,
+)
+from service.routes.pictures import compare
+from service.sampling import sample_codes
+
+CODES, Z_Q = "codes", "z_q"
+
+
+async def encode(call: Call[EncodeOptions]) -> Answer:
+    """Answer codes, and the vectors that they stand for where these are asked for."""
+    output = choose_output(call.options.output, (CODES, Z_Q), (CODES,))
+    given = await read_pictures(call)
+    engine = call.service.engine
+    with call.phases.measure("compute"):
+        codes = await discrete.encode(engine, call.model, given.images)
+        arrays: dict[str, Items] = {CODES: codes}
+        if Z_Q in output:
+            arrays[Z_Q] = await discrete.embed(engine, call.model, codes)
+    return Answer(arrays={name: arrays[name] for name in output})
+
+
+async def decode(call: Call[DecodeOptions]) -> Answer:
+    """Answer the likelihood's mean."""
+    settings = call.service.settings
+    with call.phases.measure("media"):
+        codes = await call.service.off_loop(
+            lambda: discrete.check_codes(settings, call.model, read_codes(call.body, call.model, settings))
+        )
+    with call.phases.measure("compute"):
+        return Answer(arrays={IMAGES: await discrete.decode(call.service.engine, call.model, codes)})
+
+
+async def reconstruct(call: Call[ReconstructOptions]) -> Answer:
+    """Answer the pictures through their codes."""
+    given = await read_pictures(call)
+    with call.phases.measure("compute"):
+        answer = await discrete.reconstruct(call.service.engine, call.model, given.images)
+    return await compare(call, given, answer)
+
+
+async def sample(call: Call[SampleOptions]) -> Answer:
+    """Answer codes drawn from the learned prior, and their pictures."""
+    options, engine = call.options, call.service.engine
+    output = choose_output(options.output, (IMAGES, CODES), (IMAGES, CODES))
+    media_type = call.media_type if IMAGES in output else choose(call.accept, NUMBERS)
+    condition = to_condition(call.model, options.labels, options.n)
+    with call.phases.measure("compute"):
+        codes = await sample_codes(
+            engine,
+            call.model,
+            n=options.n,
+            seed=options.seed,
+            first_index=options.first_index,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            condition=condition,
+        )
+        arrays: dict[str, Items] = {CODES: codes}
+        if IMAGES in output:
+            arrays[IMAGES] = await discrete.decode(engine, call.model, codes, admitted=True)
+    return Answer(arrays={name: arrays[name] for name in output}, seed=options.seed, media_type=media_type)
+
+
+async def likelihood(call: Call[LikelihoodOptions]) -> Answer:
+    """Answer the one bound there is, or as a picture where it comes from."""
+    options, model = call.options, call.model
+    refuse_options(
+        options, ("samples", "seed", "first_index"), f"the posterior of {model.reference} is deterministic: no noise"
+    )
+    if options.bounds not in (None, ("elbo",)):
+        raise CapabilityError(
+            f"the posterior of {model.reference} is deterministic, so that elbo is the only bound; ask for bounds=elbo"
+        )
+    given = await read_pictures(call)
+    condition = to_condition(model, options.labels, len(given.images))
+    with call.phases.measure("compute"):
+        bound = await discrete.likelihood(call.service.engine, model, given.images, given.placements, condition)
+    if call.media_type == PNG:
+        return await call.service.off_loop(lambda: _maps(call, bound, given))
+    return _figures(bound, with_surprise=options.surprise)
+
+
+def _figures(bound: CodesBound, *, with_surprise: bool) -> Answer:
+    """Name the figures of a bound as the wire has them."""
+    arrays: dict[str, Items] = {
+        "elbo_nats": bound.elbo_nats,
+        "reconstruction_nats": bound.reconstruction_nats,
+        "kl_nats": bound.kl_nats,
+        "bits_per_dim": bound.bits_per_dim,
+        "bits_per_token": bound.bits_per_token,
+    }
+    if with_surprise:
+        arrays["surprise_nats"] = bound.surprise_nats
+    absent = ("exact_nats", "iwae_nats", "iwae_standard_error_nats", "effective_sample_size")
+    row: Row = dict.fromkeys(absent) | {
+        "bits_per_dim_bound": "elbo",
+        "prior": "learned" if bound.is_learned else "uniform",
+    }
+    return Answer(arrays=arrays, rows=[row for _ in range(len(bound.elbo_nats))])
+
+
+def _maps(call: Call[LikelihoodOptions], bound: CodesBound, given: Pictures) -> Answer:
+    """Show the surprise of each code as a colour, where it lies in the picture."""
+    nats = bound.surprise_nats
+    low, high = float(nats.min()), float(nats.max())
+    maps = heatmap(nats, low=low, high=high, scale=discrete.level_of(call.model).downsampling)
+    return Answer(
+        arrays={IMAGES: [placement.restore(one) for placement, one in zip(given.placements, maps, strict=True)]},
+        headers={"x-latentd-surprise-nats": f"{low:.4f},{high:.4f}"},
+    )

@@ -1,0 +1,136 @@
+"""Hand-made models into a store: graphs in ONNX's text form, weights in a file beside them, and a manifest."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifact.manifest import (
+    MANIFEST_FILE,
+    PRIOR_GRAPHS,
+    PRIOR_WEIGHTS_FILE,
+    WEIGHTS_FILE,
+    CodePrior,
+    Data,
+    Graph,
+    ImageGeometry,
+    Level,
+    Manifest,
+    NoiseInput,
+    Parity,
+    Tensor,
+    model_hash,
+    prior_hash,
+)
+from artifact.store import Store
+
+_ONNX_TYPES = {"uint8": "uint8", "int32": "int32", "int64": "int64", "float32": "float", "float64": "double"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """One graph: its tensors, the constants of its text, and the text between them."""
+
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+    constants: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Toy:
+    """All that a toy's manifest and graphs are made of; a `CodePrior` without its hash where it has one."""
+
+    geometry: ImageGeometry
+    latent: Level
+    programs: Mapping[str, Program]
+    weights: Mapping[str, np.ndarray]
+    capabilities: tuple[str, ...]
+    bound: str | None
+    noise: tuple[NoiseInput, ...] = ()
+    prior: Mapping[str, Any] | None = None
+    prior_weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def publish(root: Path, name: str, toy: Toy) -> None:
+    """Publish a toy as the next version of a model."""
+    with Store(root).stage(name) as folder:
+        graphs, files = {}, {}
+        for file, weights in ((WEIGHTS_FILE, toy.weights), (PRIOR_WEIGHTS_FILE, toy.prior_weights)):
+            if weights:
+                (folder / file).write_bytes(b"".join(value.tobytes() for value in weights.values()))
+                files[file] = _sha256(folder / file)
+        for role, program in toy.programs.items():
+            path = folder / f"{role}.onnx"
+            is_prior = role in PRIOR_GRAPHS
+            _write_graph(
+                role,
+                program,
+                toy.prior_weights if is_prior else toy.weights,
+                PRIOR_WEIGHTS_FILE if is_prior else WEIGHTS_FILE,
+                path,
+            )
+            graphs[role] = Graph(
+                file=path.name, sha256=_sha256(path), opset=20, inputs=program.inputs, outputs=program.outputs
+            )
+        prior = toy.prior and CodePrior(**toy.prior, prior_hash=prior_hash(graphs, files))
+        manifest = Manifest(
+            name=name,
+            family="toy",
+            created="2025-01-01T00:00:00Z",
+            geometry=toy.geometry,
+            latent=(toy.latent,),
+            graphs=graphs,
+            files=files,
+            prior=prior,
+            noise=toy.noise,
+            capabilities=toy.capabilities,
+            bound=toy.bound,
+            parity=Parity(examples=1, tensor_error=0.0, bound_error_nats_per_dim=0.0),
+            metrics={"elbo_nats": -1.0},
+            metrics_note="made by hand",
+            data=Data(name="none", source="none", licence="CC0-1.0"),
+            licence="CC0-1.0",
+            git_commit=None,
+            model_hash=model_hash(graphs, files),
+        )
+        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
+
+
+def mend_hashes(path: Path, content: dict[str, Any]) -> None:
+    """Write a manifest's JSON with the hashes that its graphs and files have now."""
+    graphs = {role: Graph.model_validate(graph) for role, graph in content["graphs"].items()}
+    content["model_hash"] = model_hash(graphs, content["files"])
+    if content.get("prior"):
+        content["prior"]["prior_hash"] = prior_hash(graphs, content["files"])
+    path.write_text(json.dumps(content))
+
+
+def _write_graph(role: str, program: Program, weights: Mapping[str, np.ndarray], file: str, path: Path) -> None:
+    import onnx
+
+    inputs, outputs = (", ".join(map(_declare, tensors)) for tensors in (program.inputs, program.outputs))
+    text = f"{role} ({inputs}) => ({outputs}) <{program.constants}> {{{program.body}}}"
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> {text}')
+    used = {name for node in model.graph.node for name in node.input}
+    offset = 0
+    for name, value in weights.items():
+        if name in used:
+            tensor = onnx.numpy_helper.from_array(value, name)
+            onnx.external_data_helper.set_external_data(tensor, file, offset, value.nbytes)
+            tensor.ClearField("raw_data")
+            model.graph.initializer.append(tensor)
+        offset += value.nbytes
+    path.write_bytes(model.SerializeToString())
+
+
+def _declare(tensor: Tensor) -> str:
+    return f"{_ONNX_TYPES[tensor.dtype]}[{','.join(map(str, tensor.shape))}] {tensor.name}"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
