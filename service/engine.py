@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from artifact.errors import ArtifactError
-from artifact.manifest import Capability, DiscreteLevel, Manifest
+from artifact.manifest import Capability, DiscreteLevel, ImageGeometry, Manifest
 from artifact.store import Artifact, Store
 from service.batcher import Arrays, Batcher, Key, Load
 from service.errors import CapabilityError, ServiceError, UnavailableError, UnknownModelError
@@ -212,6 +212,8 @@ class Engine:
                 f"the store {self.settings.store} holds no models; set LATENTD_STORE to a folder of artifacts, "
                 "or publish one with python -m training export"
             )
+        if not self.settings.models:
+            artifacts.sort(key=_takes_one_size)
         first = artifacts[0]
         self.device = choose_device(self.settings.device, first.file(next(iter(first.manifest.graphs))))
         self._models = {artifact.reference: self._open(artifact) for artifact in artifacts}
@@ -239,3 +241,9 @@ class Engine:
             row = example(model.manifest, role, SAMPLE_SLICE)
             for bucket in self._buckets(Key.of(model.reference, role, row)):
                 model.sessions[role].run({name: np.repeat(array, bucket, axis=0) for name, array in row.items()})
+
+
+def _takes_one_size(artifact: Artifact) -> bool:
+    """Tell models of a fixed size, which are worse defaults than those that take any picture as it is."""
+    geometry = artifact.manifest.geometry
+    return isinstance(geometry, ImageGeometry) and geometry.height is not None

@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="models to serve, name or name@version, separated by commas; the first that can answer is the "
-        "default of an endpoint; empty: the latest version of every model",
+        "default of an endpoint; empty: the latest version of every model, those that take pictures of any size first",
     )
     device: Device = Field(default="auto", description="auto takes CUDA where it works, cuda demands it")
     threads: int = Field(default=0, ge=0, description="threads of one graph run; 0: as many as there are cores")

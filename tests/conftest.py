@@ -9,7 +9,7 @@ import pytest
 
 from service.settings import Settings
 from tests.toys import tokens, vectors
-from tests.toys.publish import mend_hashes, publish
+from tests.toys.publish import TOYS, mend_hashes, publish
 from tests.toys.tokens import ToyTokens
 from tests.toys.vectors import ToyReference
 
@@ -54,7 +54,7 @@ def store_root(
 @pytest.fixture
 def settings(store_root: Path) -> Settings:
     """Settings for the toy store on one CPU thread."""
-    return Settings(store=store_root, device="cpu", threads=1)
+    return Settings(store=store_root, models=TOYS, device="cpu", threads=1)
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def test_a_prior_of_another_grid_leaves_codes_uniform(settings: Settings, tmp_pa
         assert other.shape == (2, 3, 5)
         np.testing.assert_allclose(other, np.log(5))
 
-    with_engine(settings.model_copy(update={"store": tmp_path}), body)
+    with_engine(settings.model_copy(update={"store": tmp_path, "models": ()}), body)
 
 
 def test_surprise_is_the_same_in_slices(

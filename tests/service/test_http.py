@@ -15,11 +15,12 @@ from service import continuous
 from service.errors import OverloadedError
 from service.settings import Settings
 from tests.service.serving import PROBLEM, Client, loaded, npy, picture, png, post, serving
+from tests.toys.publish import TOYS
 
 
 @pytest.fixture(scope="module")
 def client(store_root: Any) -> Iterator[Client]:
-    settings = Settings(store=store_root, device="cpu", threads=1, max_body_bytes=200_000, max_rows=32)
+    settings = Settings(store=store_root, models=TOYS, device="cpu", threads=1, max_body_bytes=200_000, max_rows=32)
     with serving(settings) as client:
         yield client
 

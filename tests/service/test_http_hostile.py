@@ -14,6 +14,7 @@ from PIL import Image
 
 from service.app import create_app
 from service.settings import Settings
+from tests.toys.publish import TOYS
 
 PATHS = ("/encode", "/decode", "/reconstruct", "/sample", "/likelihood", "/compress", "/decompress")
 TYPES = (
@@ -128,7 +129,7 @@ ATTACK = settings(
 
 def test_two_thousand_hostile_requests_are_answered_without_a_fault(store_root: Any) -> None:
     limits = {"max_importance_samples": 64, "max_rows": 16, "max_body_bytes": 4096, "max_pixels": 4096}
-    app = create_app(Settings(store=store_root, device="cpu", threads=1, buckets=(1, 4), **limits))
+    app = create_app(Settings(store=store_root, models=TOYS, device="cpu", threads=1, buckets=(1, 4), **limits))
     seen: dict[int, int] = {}
 
     async def send(client: httpx.AsyncClient, request: tuple[Any, ...]) -> None:

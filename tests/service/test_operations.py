@@ -200,6 +200,8 @@ def test_models_are_found_by_name_version_and_capability(settings: Settings) -> 
         return engine.model(None, "encode").reference
 
     assert with_engine(chosen, default) == "toy-colour@1"
+    unordered = settings.model_copy(update={"models": ()})
+    assert with_engine(unordered, default) == "toy-tokens@1", "it takes pictures of any size"
 
 
 def test_before_its_start_and_after_its_end_the_engine_refuses(settings: Settings, toy_references: Any) -> None:
@@ -255,7 +257,7 @@ def test_a_bad_store_stops_the_start(
         edit_manifest(folder / MANIFEST_FILE, change)
     else:
         shutil.rmtree(root)
-    engine = Engine(settings.model_copy(update={"store": root}))
+    engine = Engine(settings.model_copy(update={"store": root, "models": ()}))
     with pytest.raises((error, UnknownModelError)):
         asyncio.run(engine.start())
     assert engine.state == "failed"

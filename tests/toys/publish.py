@@ -30,6 +30,9 @@ from artifact.store import Store
 
 _ONNX_TYPES = {"uint8": "uint8", "int32": "int32", "int64": "int64", "float32": "float", "float64": "double"}
 
+TOYS = ("toy-binary", "toy-colour", "toy-encoder", "toy-tokens", "toy-tokens-prior")
+"""The toys, in the order in which they are defaults in most tests."""
+
 
 @dataclass(frozen=True)
 class Program:
