@@ -201,7 +201,7 @@ class Parity(Part):
 
     Attributes:
         examples: held-out examples compared.
-        tensor_error: largest |onnx - torch| / (1 + |torch|) over all tensors of `encode` and `decode`.
+        tensor_error: largest |onnx - torch| / (1 + |torch|) over all tensors of real numbers but the bounds.
         bound_error_nats_per_dim: largest difference of a bound, in nats per data dimension.
         codes: of a model of integer codes.
         prior: of a model with a learned prior over codes.
@@ -258,7 +258,7 @@ class Manifest(Part):
         capabilities: the endpoints that the model can answer.
         bound: what kind of bound its likelihood is; None where it has none.
         parity: as measured by the export.
-        metrics: figures on the test split, names with units.
+        metrics: figures by name, names with units.
         metrics_note: how the metrics were measured, in a sentence.
         data: what it was fitted on.
         licence: of the weights.

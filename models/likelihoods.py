@@ -116,8 +116,9 @@ class Gaussian(Likelihood):
         log_scale = torch.tensor(math.log(scale / self.half_range))
         if variance == "fixed":
             self.register_buffer("log_scale", log_scale)
-        else:
-            self.log_scale = nn.Parameter(log_scale)
+        else:  # `params` bends it by a softplus, of which this is the inverse
+            above = log_scale - math.log(self.min_scale / self.half_range)
+            self.log_scale = nn.Parameter(log_scale + torch.log(-torch.expm1(-above)))
 
     def network_input(self, x: Shaped[Tensor, "B H W C"]) -> Float[Tensor, "B C H W"]:
         """Centre and scale the data to network units."""

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,6 +13,11 @@ from torch.nn.functional import normalize
 from models.kmeans import kmeans, nearest, pick
 
 Initialisation = Literal["random", "kmeans"]
+
+
+def _full_precision(device: str) -> AbstractContextManager[object]:
+    """Leave autocast: bfloat16 distances would choose other codes."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 class Quantized(NamedTuple):
@@ -91,14 +97,15 @@ class VectorQuantizer(nn.Module, ABC):
 
     def codes(self, z: Float[Tensor, "*batch D"]) -> Int[Tensor, "*batch"]:
         """Give the index of the nearest code vector (van den Oord et al. 2017, eq. 1)."""
-        return nearest(self._space(z.float()), self.vectors)
+        with _full_precision(z.device.type):
+            return nearest(self._space(z.float()), self.vectors)
 
     def embed(self, codes: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch D"]:
         """Give the code vectors of indices."""
         return self.vectors[codes.long()]
 
     def margins(self, z: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
-        """Give the distance of each vector's two nearest codes from each other: (d_2 - d_1) / d_2, squared distances.
+        """Give how much farther the second nearest code is than the nearest: (d_2 - d_1) / d_2, of squared distances.
 
         Args:
             z: what the encoder gave.
@@ -121,17 +128,18 @@ class VectorQuantizer(nn.Module, ABC):
         Returns:
             Code vectors, codes and penalty.
         """
-        with torch.autocast(z.device.type, enabled=False):  # bfloat16 distances would choose other codes
+        with _full_precision(z.device.type):
             z = self._space(z.float())
             flat = z.detach().reshape(-1, self.embedding_dim)
-            if self.training and not self.started:
-                self._place(torch.ones_like(self.uses, dtype=torch.bool), kmeans(flat, self.num_embeddings))
-                self.started.fill_(True)
+            # A batch that is not finite would stay in the averages for good; the fit skips its step as well.
+            learning = self.training and bool(torch.isfinite(flat).all())
+            if learning and not self.started:
+                self._start(flat)
             codes = self.codes(z)
             embedded = self.embed(codes).detach()
             change = (z - embedded).square().flatten(1).mean(1)
             penalty = self.commitment_cost * change + self._codebook_loss(z.detach(), codes)
-            if self.training:
+            if learning:
                 with torch.no_grad():
                     self._count(codes.flatten())
                     self._learn(flat, codes.flatten())
@@ -141,6 +149,13 @@ class VectorQuantizer(nn.Module, ABC):
     def _space(self, z: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
         """Bring vectors to the sphere where codes live on it."""
         return normalize(z, dim=-1) if self.unit_length else z
+
+    @torch.no_grad()
+    def _start(self, z: Float[Tensor, "N D"]) -> None:
+        """Put every code in the middle of its own vectors, as much in use as any other."""
+        self.uses.fill_(len(z) / self.num_embeddings)
+        self._place(torch.ones_like(self.uses, dtype=torch.bool), kmeans(z, self.num_embeddings))
+        self.started.fill_(True)
 
     def _count(self, codes: Int[Tensor, " N"]) -> None:
         """Follow how often each code is used in a batch."""

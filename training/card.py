@@ -3,14 +3,13 @@
 from artifact.manifest import Manifest, Parity
 
 
-def card(manifest: Manifest, description: str, parameters: int, command: str) -> str:
+def card(manifest: Manifest, description: str, parameters: int) -> str:
     """Write a model card in Markdown.
 
     Args:
         manifest: of the artifact.
         description: what the recipe says of the model.
         parameters: trained numbers in it.
-        command: how to fit it again.
 
     Returns:
         The text.
@@ -51,10 +50,24 @@ Originals, each with its reconstruction to its right:
 {_samples(manifest)}
 ## Again
 
+The recipe lies beside this card; its data are wherever `--data.root` says.
+
 ```
-{command}
+{_commands(manifest)}
 ```
 """
+
+
+def _commands(manifest: Manifest) -> str:
+    """Say how to get the model again."""
+    prior = [f"python -m training fit-prior runs/{manifest.name}"] if manifest.prior is not None else []
+    steps = (
+        "make train RECIPE=recipe.toml",
+        *prior,
+        f"python -m training evaluate runs/{manifest.name}",
+        f"python -m training export runs/{manifest.name}",
+    )
+    return "\n".join(steps)
 
 
 def _prior_rows(manifest: Manifest) -> str:

@@ -83,6 +83,8 @@ def _fit(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Fit from the start, or go on with the recipe that the run was started with."""
     given: Path = options.recipe
     if given.is_dir():
+        if options.output is not None:
+            raise RecipeError(f"{given} is a run, which goes on where it is; leave --output out, or give a recipe")
         run, options.resume = Run(given), True
         recipe = run.recipe(overrides)
     else:
@@ -99,7 +101,8 @@ def _fit(options: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 def _fit_prior(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Fit a prior to the codes of a run's model."""
-    run = _run_of(options.run, {})
+    _refuse(overrides, ("prior.", "data."), "the model is fitted, only its prior is to be")
+    run = _run_of(options.run, overrides)
     progress = fit_prior(run, run.recipe(overrides), resume=options.resume)
     print(_summary(run.prior, progress))
     return 0
@@ -114,6 +117,14 @@ def _summary(run: Run, progress: Progress) -> str:
     )
 
 
+def _refuse(overrides: dict[str, str], allowed: tuple[str, ...], reason: str) -> None:
+    """Refuse to set what can no longer be."""
+    for key in overrides:
+        if not key.startswith(allowed):
+            tables = " and ".join(f"--{prefix}*" for prefix in allowed)
+            raise RecipeError(f"--{key} cannot be set here, {reason}; only {tables} can")
+
+
 def _run_of(path: Path, overrides: dict[str, str]) -> Run:
     """Find a run by its folder, or by its recipe in the folder where fits are kept."""
     return Run(_RUNS / read_recipe(path, overrides).name) if path.is_file() else Run(path)
@@ -123,6 +134,7 @@ def _evaluate(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Measure a run and print the figures."""
     if options.samples < 1 or (options.limit is not None and options.limit < 1):
         raise RecipeError("--samples and --limit are at least 1")
+    _refuse(overrides, ("data.",), "the model is fitted")
     run = _run_of(options.run, overrides)
     splits = load(run.recipe(overrides).data)
     metrics = evaluate_run(
@@ -134,6 +146,7 @@ def _evaluate(options: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 def _export(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Publish a run."""
+    _refuse(overrides, ("data.",), "the model is fitted")
     run = _run_of(options.run, overrides)
     artifact = export(run, load(run.recipe(overrides).data), Store(options.store), show=options.show)
     print(f"published {artifact.reference} in {artifact.path}")

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float64, Int32, UInt8
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.bottleneck import VectorQuantizedBottleneck
 from models.model import LatentVariableModel
 
 _BATCH = 100
+_PIXELS = 2**20
+"""Pixels of a batch: as many pictures of ordinary size as it may have, and fewer of large ones."""
 
 Codes = Int32[np.ndarray, "N h w"]
 
@@ -27,9 +30,10 @@ def encode(model: LatentVariableModel, images: UInt8[np.ndarray, "N H W C"], *, 
     Returns:
         0 .. K - 1.
     """
-    firsts = range(0, len(images), _BATCH)
+    size = max(1, min(_BATCH, _PIXELS // images[0, ..., 0].size))
+    firsts = range(0, len(images), size)
     found = [
-        model.encode(torch.from_numpy(images[first : first + _BATCH]))["codes"].numpy()
+        model.encode(torch.from_numpy(images[first : first + size]))["codes"].numpy()
         for first in tqdm(firsts, unit="batch", desc="codes", disable=not progress, leave=False)
     ]
     return np.concatenate(found)
@@ -81,16 +85,17 @@ def statistics(grids: list[Codes], num_embeddings: int) -> CodeStatistics:
         The statistics.
     """
     counts = np.zeros(num_embeddings)
-    pairs = np.zeros(num_embeddings**2)
+    pairs: list[NDArray[np.int64]] = []
     for codes in grids:
         counts += np.bincount(codes.ravel(), minlength=num_embeddings)
         wide = codes.astype(np.int64)
         across = wide[:, :, :-1] * num_embeddings + wide[:, :, 1:]
         down = wide[:, :-1, 0] * num_embeddings + wide[:, 1:, 0]
-        for found in (across, down):
-            pairs += np.bincount(found.ravel(), minlength=num_embeddings**2)
-    before = pairs.reshape(num_embeddings, num_embeddings).sum(axis=1)
-    return CodeStatistics(counts, _entropy_bits(counts), max(_entropy_bits(pairs) - _entropy_bits(before), 0.0))
+        pairs += [across.ravel(), down.ravel()]
+    kinds, times = np.unique(np.concatenate(pairs), return_counts=True)
+    before = np.bincount(kinds // num_embeddings, weights=times)
+    order_1 = _entropy_bits(times.astype(np.float64)) - _entropy_bits(before)
+    return CodeStatistics(counts, _entropy_bits(counts), max(order_1, 0.0))
 
 
 def _entropy_bits(counts: Float64[np.ndarray, " n"]) -> float:

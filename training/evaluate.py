@@ -19,7 +19,7 @@ from models.bottleneck import GaussianBottleneck, VectorQuantizedBottleneck
 from models.model import LatentVariableModel
 from training.data import Splits
 from training.errors import RunError
-from training.evaluate_codes import evaluate_codes
+from training.evaluate_codes import evaluate_codes, mean_psnr_db
 from training.fit_model import variance
 from training.run import Run, write_text
 
@@ -173,7 +173,7 @@ def evaluate(
         "effective_sample_size": float(estimate.effective_sample_size.mean()),
         "bits_per_dim": float(bits_per_dim(estimate.iwae_nats, dimensions).mean()),
         "mse": float(np.concatenate(errors).mean()),
-        "psnr_db": float(psnr[np.isfinite(psnr)].mean()) if np.isfinite(psnr).any() else 0.0,
+        "psnr_db": mean_psnr_db(psnr),
         "active_units": float(active_units(np.concatenate(means))),
     }
     if rates:
@@ -224,10 +224,17 @@ def evaluate_run(
     if isinstance(model.bottleneck, VectorQuantizedBottleneck):
         prior = run.fitted_prior(recipe, model, len(splits.classes))
         metrics = evaluate_codes(model, model.bottleneck, prior, examples, limit=limit, progress=True)
-        metrics["mse_over_training_variance"] = metrics["mse"] / variance(splits)
+        spread = variance(splits)
+        if spread > 0.0:
+            metrics["mse_over_training_variance"] = metrics["mse"] / spread
+        noise = ""
     else:
         metrics = evaluate(model, examples.fixed(limit), samples=samples, seed=seed, progress=True).metrics
-    write_text(run.metrics_file, json.dumps({"split": split, "seed": seed, "metrics": metrics}, indent=2) + "\n")
+        noise = f", noise seed {seed}"
+    part = "" if limit is None else f"the first {metrics['examples']:.0f} examples of "
+    note = f"Means over {part}the {split} split of {splits.name}, by `python -m training evaluate`{noise}."
+    stored = {"note": note, "weights": run.weights(), "metrics": metrics}
+    write_text(run.metrics_file, json.dumps(stored, indent=2) + "\n")
     return metrics
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from artifact.codes import surprise_nats
@@ -96,19 +95,14 @@ def _measure(
     images = torch.from_numpy(given if examples.uniform else x[None])
     codes = model.encode(images)["codes"]
     params = model.decode(model.bottleneck.point({"codes": codes}))
-    answer = _restored(placement.extent, intensities(model.likelihood.mean(params)))
-    log_p = model.likelihood.pixel_log_prob(images, params).numpy()
+    answer = np.stack([placement.restore(image) for image in intensities(model.likelihood.mean(params))])
+    log_p = [placement.restore(image) for image in model.likelihood.pixel_log_prob(images, params).numpy()]
     found.codes.append(codes.numpy())
     found.mse += mse(given, answer).tolist()
     found.psnr_db += psnr_db(given, answer, peak=_PEAK).tolist()
-    found.reconstruction_nats += _restored(placement.extent, log_p).sum(axis=(1, 2)).tolist()
+    found.reconstruction_nats += [float(nats.sum()) for nats in log_p]
     found.values += [given[0].size] * len(given)
     found.pixels += [given[0][..., 0].size] * len(given)
-
-
-def _restored(extent: tuple[int, ...], array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Cut padding off."""
-    return array[:, : extent[0], : extent[1]]
 
 
 def _measure_prior(
@@ -130,7 +124,6 @@ def _figures(num_embeddings: int, prior: GatedPixelCNN | None, found: _Measured)
     pixels, values = float(sum(found.pixels)), np.array(found.values, dtype=np.float64)
     reconstruction, uniform_nats = np.array(found.reconstruction_nats), tokens * np.log(num_embeddings)
     rate_nats = uniform_nats if prior is None else np.array(found.prior_nats)
-    psnr = np.array(found.psnr_db)
     raw_bits = float(np.ceil(np.log2(num_embeddings)))
     token_bits = {"raw": raw_bits, "entropy": use.entropy_bits, "order_1_entropy": use.order_1_entropy_bits}
     if prior is not None:
@@ -141,7 +134,7 @@ def _figures(num_embeddings: int, prior: GatedPixelCNN | None, found: _Measured)
         "examples": float(len(values)),
         "tokens": float(tokens.sum()),
         "mse": float(np.mean(found.mse)),
-        "psnr_db": float(psnr[np.isfinite(psnr)].mean()) if np.isfinite(psnr).any() else 0.0,
+        "psnr_db": mean_psnr_db(np.array(found.psnr_db)),
         "usage": use.usage,
         "perplexity": use.perplexity,
         "perplexity_over_num_embeddings": use.perplexity / num_embeddings,
@@ -153,6 +146,12 @@ def _figures(num_embeddings: int, prior: GatedPixelCNN | None, found: _Measured)
         **{f"{name}_bits_per_token": bits for name, bits in token_bits.items()},
         **{f"{name}_bits_per_pixel": bits * float(tokens.sum()) / pixels for name, bits in token_bits.items()},
     }
+
+
+def mean_psnr_db(ratios: Float64[np.ndarray, " N"]) -> float:
+    """Give the mean of the ratios of pictures that are not perfect, of which infinity would be the only mean."""
+    finite = ratios[np.isfinite(ratios)]
+    return float(finite.mean()) if len(finite) else 0.0
 
 
 def _bits(nats: list[float], tokens: Float64[np.ndarray, " N"]) -> float:

@@ -28,7 +28,7 @@ from training.graphs import graphs
 from training.graphs import prior as prior_graphs
 from training.graphs.spec import GraphSpec, axes, example
 from training.parity import Graphs, Images, measure_parity, measure_prior_parity
-from training.recipe import Recipe
+from training.recipe import Recipe, write_recipe
 from training.run import Run
 from training.weights import write_shared
 from training.whole import padded
@@ -87,6 +87,7 @@ def export(run: Run, splits: Splits, store: Store, *, show: Path | None = None) 
     model = run.model(recipe, splits.train.shape)
     prior = run.fitted_prior(recipe, model, len(splits.classes))
     draft = _Draft(recipe, model, prior, splits, geometry(model, splits))
+    measured, shown = _metrics(run), _examples(draft, show)
     with store.stage(recipe.name) as stage:
         specs = graphs(model, draft.geometry)
         write_graphs(specs, stage / schema.WEIGHTS_FILE)
@@ -94,16 +95,12 @@ def export(run: Run, splits: Splits, store: Store, *, show: Path | None = None) 
         if prior is not None:
             found, parity = _write_prior(draft, prior, stage, parity)
             specs += found
-        for name, picture in _pictures(draft, show).items():
+        for name, picture in _pictures(draft, shown).items():
             (stage / f"{name}.png").write_bytes(write_png(picture))
-        (stage / "recipe.toml").write_bytes(run.recipe_file.read_bytes())
-        measured = _metrics(run)
+        (stage / "recipe.toml").write_text(write_recipe(portable(recipe)), "utf-8")
         (stage / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
         described = _manifest(draft, specs, stage, parity, measured)
-        parameters = sum(parameter.numel() for module in (model, prior) if module for parameter in module.parameters())
-        text = card(
-            described, recipe.card.description, parameters, f"make train RECIPE=training/recipes/{recipe.name}.toml"
-        )
+        text = card(described, recipe.card.description, _trained_numbers(draft))
         (stage / "MODEL_CARD.md").write_text(text, "utf-8")
         files = described.files | {"MODEL_CARD.md": file_sha256(stage / "MODEL_CARD.md")}
         final = described.model_copy(update={"files": files})
@@ -121,7 +118,7 @@ def geometry(model: LatentVariableModel, splits: Splits) -> schema.ImageGeometry
 
 
 def held_out(test: Examples, multiple_of: int) -> list[Images]:
-    """Choose the images that parity is measured on: at least `PARITY_EXAMPLES` where there are so many, else crops too.
+    """Choose what parity is measured on: of pictures of any size crops, whole ones, and one as long as is taken.
 
     Args:
         test: the split.
@@ -135,7 +132,8 @@ def held_out(test: Examples, multiple_of: int) -> list[Images]:
     random = np.random.Generator(np.random.Philox(key=[0, 0]))
     crops = test.batch(np.arange(PARITY_EXAMPLES) % len(test), random)
     whole = [padded(test[index], multiple_of)[0][None] for index in range(min(_WHOLE_PICTURES, len(test)))]
-    return [crops, *whole]
+    longest = np.resize(whole[0][0].swapaxes(0, 1), (_MAXIMUM_SIDE, *whole[0].shape[1:2], whole[0].shape[3]))
+    return [crops, *whole, longest[None]]
 
 
 def write_graphs(specs: tuple[GraphSpec, ...], weights: Path) -> None:
@@ -188,26 +186,54 @@ def _write_prior(
     return specs, parity.model_copy(update={"prior": measured})
 
 
-def _pictures(draft: _Draft, show: Path | None) -> dict[str, Any]:
-    """Draw what the card shows."""
-    model, test = draft.model, draft.splits.test
+def portable(recipe: Recipe) -> Recipe:
+    """Give a recipe as others can have it: of the path of the data only its last part is kept."""
+    root = recipe.data.root
+    data = recipe.data.model_copy(update={"root": root and Path(root.resolve().name)})
+    return recipe.model_copy(update={"data": data})
+
+
+def _trained_numbers(draft: _Draft) -> int:
+    """Count what the fit decided: parameters, and the codebook that averages keep."""
+    modules = [draft.model] if draft.prior is None else [draft.model, draft.prior]
+    trained = {id(value): value.numel() for module in modules for value in module.parameters()}
+    if isinstance(draft.model.bottleneck, VectorQuantizedBottleneck):
+        codebook = draft.model.bottleneck.quantizer.embedding
+        trained[id(codebook)] = codebook.numel()
+    return sum(trained.values())
+
+
+def _examples(draft: _Draft, show: Path | None) -> Images:
+    """Choose the pictures whose reconstructions the card shows."""
     if show is not None:
-        drawn = {"reconstructions": pictures.shown(model, show, draft.geometry)}
-    else:
-        chosen = range(0, len(test), max(1, len(test) // _PICTURE_EXAMPLES))[:_PICTURE_EXAMPLES]
-        drawn = {"reconstructions": pictures.reconstructions(model, np.stack([test[index] for index in chosen]))}
+        return pictures.to_show(show, draft.geometry)
+    test = draft.splits.test.fixed()
+    return test[:: max(1, len(test) // _PICTURE_EXAMPLES)][:_PICTURE_EXAMPLES]
+
+
+def _pictures(draft: _Draft, shown: Images) -> dict[str, Any]:
+    """Draw what the card shows."""
+    drawn = {"reconstructions": pictures.reconstructions(draft.model, shown)}
     if draft.prior is not None:
-        samples = pictures.prior_samples(model, draft.prior, draft.grid, draft.prior.num_classes)
-        return drawn | {"samples": samples}
-    gaussian = pictures.samples(model, _PICTURE_SAMPLES)
-    return drawn if gaussian is None else drawn | {"samples": gaussian}
+        return drawn | {"samples": pictures.prior_samples(draft.model, draft.prior, draft.grid)}
+    samples = pictures.samples(draft.model, _PICTURE_SAMPLES)
+    return drawn if samples is None else drawn | {"samples": samples}
 
 
 def _metrics(run: Run) -> dict[str, Any]:
-    """Read what `evaluate` stored, if it ran."""
+    """Read what `evaluate` stored, if it ran.
+
+    Raises:
+        ExportError: it measured other weights than those that are exported.
+    """
     if not run.metrics_file.exists():
-        return {"split": "none", "seed": 0, "metrics": {}}
+        return {"note": "Not evaluated.", "metrics": {}}
     stored: dict[str, Any] = json.loads(run.metrics_file.read_text("utf-8"))
+    if stored.get("weights") != run.weights():
+        raise ExportError(
+            f"{run.metrics_file} has the figures of other weights than the run has now; evaluate it again, or remove "
+            "the file to publish without figures"
+        )
     return stored
 
 
@@ -248,12 +274,7 @@ def _manifest(
         bound="elbo",
         parity=parity,
         metrics=measured["metrics"],
-        metrics_note=(
-            f"Means over the {measured['split']} split of {splits.name}, by `python -m training evaluate`, "
-            f"noise seed {measured['seed']}."
-            if measured["metrics"]
-            else "Not evaluated."
-        ),
+        metrics_note=measured["note"],
         data=schema.Data(name=splits.name, source=splits.source, licence=splits.licence),
         licence=recipe.card.licence,
         git_commit=_git_commit(),

@@ -23,8 +23,9 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from training import checkpoint
+from training.errors import RunError
 from training.objectives import Objective
-from training.recipe import FitConfig
+from training.recipe import Device, FitConfig
 from training.run import Run
 
 ParamList = tuple[Tensor, ...] | list[Tensor]
@@ -40,10 +41,12 @@ class Task(Protocol):
     Attributes:
         name: for the progress bar.
         config: how.
+        origin: what the fitted weights depend on besides; kept beside them.
     """
 
     name: str
     config: FitConfig
+    origin: dict[str, str]
 
     def objective(self) -> Objective:
         """Make the objective with a model freshly initialised from torch's global generator."""
@@ -134,6 +137,24 @@ def batch_indices(seed: int, step: int, batch_size: int, examples: int) -> Int64
     return np.concatenate(pieces)
 
 
+def accelerator(device: Device) -> str:
+    """Choose what to compute on.
+
+    Args:
+        device: as in the recipe.
+
+    Returns:
+        `cpu` or `cuda`.
+
+    Raises:
+        RunError: CUDA is demanded, and does not work.
+    """
+    works = torch.cuda.is_available()
+    if device == "cuda" and not works:
+        raise RunError("fit.device is cuda, but torch finds no CUDA device; set it to cpu, or to auto")
+    return "cuda" if works and device != "cpu" else "cpu"
+
+
 def _moving_average(decay: float) -> Callable[[ParamList, ParamList, Tensor | int], None]:
     """Make the averaging step; young averages forget faster, min(decay, (1 + n) / (10 + n)), so that none is biased."""
 
@@ -159,7 +180,7 @@ class Fit:
             torch.set_num_threads(self.config.threads)
         self.logger = TensorBoardLogger(run.path, name=None, version="")
         self.fabric = Fabric(
-            accelerator=self.config.device,
+            accelerator=accelerator(self.config.device),
             devices=1,
             precision=self.config.precision,
             loggers=self.logger,
@@ -272,7 +293,7 @@ class Fit:
         self.fabric.log_dict({"validation/bound_nats": score}, step=progress.step)
         if score > progress.best_nats:
             progress.best_nats, progress.best_step, progress.stale = score, progress.step, 0
-            counters = {"step": progress.step, "validation_nats": score}
+            counters = {"step": progress.step, "validation_nats": score} | self.task.origin
             checkpoint.write(self.run.best, {"model": self.averaged.state_dict()}, counters)
         else:
             progress.stale += 1

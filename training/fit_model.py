@@ -11,13 +11,14 @@ from models.model import LatentVariableModel
 from models.networks import ImageShape
 from training import pictures
 from training.data import Splits, load
-from training.errors import RunError
+from training.errors import RecipeError, RunError
 from training.fit import Fit, Progress, batch_indices
 from training.objectives import SGVB
 from training.recipe import Recipe
 from training.run import Run
 
 _VALIDATION_BATCH = 500
+_VALIDATION_PIXELS = 2**20
 _PICTURE_EXAMPLES = 32
 _CROPS = 1
 """Key of the random crops and flips, apart from that of the order of examples."""
@@ -34,12 +35,16 @@ class ModelTask:
     def __init__(self, recipe: Recipe, splits: Splits) -> None:
         self.name, self.config = recipe.name, recipe.fit
         self.recipe, self.splits = recipe, splits
+        self.origin: dict[str, str] = {}
         self.validation = splits.validation.fixed()
 
     def objective(self) -> SGVB:
         """Make the objective with a fresh model."""
         height, width, channels = self.splits.train.shape
-        model = self.recipe.model.build(ImageShape(channels, height, width))
+        try:
+            model = self.recipe.model.build(ImageShape(channels, height, width))
+        except ValueError as error:
+            raise RecipeError(f"the model does not fit the data: {error}") from error
         return SGVB(model, self.recipe.objective, variance(self.splits))
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
@@ -85,8 +90,9 @@ def validation_elbo(model: LatentVariableModel, images: UInt8[np.ndarray, "N H W
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     total = 0.0
-    for first in range(0, len(images), _VALIDATION_BATCH):
-        x = torch.from_numpy(images[first : first + _VALIDATION_BATCH]).to(device)
+    size = max(1, min(_VALIDATION_BATCH, _VALIDATION_PIXELS // images[0, ..., 0].size))
+    for first in range(0, len(images), size):
+        x = torch.from_numpy(images[first : first + size]).to(device)
         noise = torch.randn(len(x), 1, model.bottleneck.noise_dimensions, generator=generator).to(device)
         total += model.bound(x, noise).elbo.sum().item()
     return total / len(images)
@@ -105,15 +111,17 @@ def fit(run: Run, recipe: Recipe, *, resume: bool) -> Progress:
 
     Raises:
         DataError: the data cannot be had.
+        RecipeError: the model does not fit the data.
         RunError: there is a run already, or none to resume.
     """
     splits = load(recipe.data)
     _check(recipe, splits)
     if not resume:
-        run.create(recipe)
+        run.check_free()
     state = Fit(run, ModelTask(recipe, splits))
     if resume and run.last.exists():
         state.resume()
+    run.write_recipe(recipe)
     return state.loop()
 
 

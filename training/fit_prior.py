@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
+from artifact.store import file_sha256
 from models.model import LatentVariableModel
 from models.pixelcnn import GatedPixelCNN
 from training import pictures
@@ -21,7 +22,7 @@ from training.run import Run, build_prior, codes_of
 
 _VALIDATION_BATCH = 100
 _COLLAPSED_SHARE = 0.01
-_FEWEST_CODES = 2.0
+_FEWEST_CODES = 1.5
 
 Labels = Int64[np.ndarray, " N"]
 
@@ -34,11 +35,14 @@ class PriorTask:
         prior: the recipe's `[prior]` table.
         model: whose codes they are.
         splits: its data.
+        model_sha256: of the file of its weights.
     """
 
-    def __init__(self, name: str, prior: PriorConfig, model: LatentVariableModel, splits: Splits) -> None:
+    def __init__(
+        self, name: str, prior: PriorConfig, model: LatentVariableModel, splits: Splits, model_sha256: str
+    ) -> None:
         self.name, self.config, self.prior = f"{name} prior", prior.fit, prior
-        self.model = model
+        self.model, self.origin = model, {"model_sha256": model_sha256}
         self.num_classes = len(splits.classes) if prior.classes else 0
         self.train, self.validation = (
             encode(model, examples.fixed(), progress=True) for examples in (splits.train, splits.validation)
@@ -72,7 +76,7 @@ class PriorTask:
         """Show samples, a row a class."""
         _, height, width = self.train.shape
         prior = deepcopy(cast("GatedPixelCNN", model)).cpu()
-        return {"samples": pictures.prior_samples(self.model, prior, (height, width), self.num_classes)}
+        return {"samples": pictures.prior_samples(self.model, prior, (height, width))}
 
 
 def _tensors(codes: Codes, labels: Labels | None, indices: Int64[np.ndarray, " B"]) -> tuple[Tensor, ...]:
@@ -99,7 +103,7 @@ def fit_prior(run: Run, recipe: Recipe, *, resume: bool) -> Progress:
 
     Args:
         run: whose model is fitted.
-        recipe: the run's, with the `[prior]` table that counts from now on.
+        recipe: the run's, with the `[prior]` table that counts from now on; the rest of the run's recipe stays.
         resume: go on from the prior's last checkpoint.
 
     Returns:
@@ -122,10 +126,9 @@ def fit_prior(run: Run, recipe: Recipe, *, resume: bool) -> Progress:
         )
     model = run.model(recipe, splits.train.shape)
     codes_of(model)
-    task = PriorTask(recipe.name, recipe.prior, model, splits)
-    run.prior.path.mkdir(exist_ok=True)
-    run.amend(recipe)
-    state = Fit(run.prior, task)
+    state = Fit(run.prior, PriorTask(recipe.name, recipe.prior, model, splits, file_sha256(run.best)))
     if resume and run.prior.last.exists():
         state.resume()
+    run.prior.path.mkdir(exist_ok=True)
+    run.write_recipe(run.recipe().model_copy(update={"prior": recipe.prior}))
     return state.loop()

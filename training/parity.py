@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from jaxtyping import Int32, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, UInt8
 from numpy.typing import NDArray
 
 from artifact import manifest as schema
@@ -23,7 +23,7 @@ TENSOR_TOLERANCE = 1e-4
 BOUND_TOLERANCE = 1e-6
 """Largest difference of a bound, in nats per data dimension."""
 NEAR_TIE = 1e-4
-"""Two distances, or a uniform number and the border of a code's share, closer than this (relatively) are a near-tie."""
+"""Two squared distances closer than this, relatively, are a near-tie; so is a draw this near the border of its code."""
 
 _BATCH = 100
 _SAMPLES = 4
@@ -69,7 +69,7 @@ class Graphs:
 
 @dataclass
 class _Largest:
-    """The largest differences seen so far."""
+    """The largest differences seen so far; what is not a number stays."""
 
     tensor: float = 0.0
     bound: float = 0.0
@@ -77,11 +77,24 @@ class _Largest:
     def tensors(self, found: Arrays, expected: tuple[torch.Tensor, ...]) -> None:
         """Take the outputs of one graph into account."""
         for value, reference in zip(found.values(), expected, strict=True):
-            self.tensor = max(self.tensor, relative(value, reference.numpy()))
+            self.tensor = float(np.maximum(self.tensor, relative(value, reference.numpy())))
 
     def bounds(self, found: NDArray[np.generic], expected: torch.Tensor, dimensions: int) -> None:
         """Take bounds in nats into account."""
-        self.bound = max(self.bound, float(np.abs(found - expected.numpy()).max()) / dimensions)
+        self.bound = float(np.maximum(self.bound, np.abs(found - expected.numpy()).max() / dimensions))
+
+    def check(self) -> None:
+        """Refuse what is beyond tolerance.
+
+        Raises:
+            ExportError: a difference is too large, or not a number.
+        """
+        if not (self.tensor <= TENSOR_TOLERANCE and self.bound <= BOUND_TOLERANCE):
+            raise ExportError(
+                f"the exported graphs differ from the model: tensors by {self.tensor:.2e} (at most "
+                f"{TENSOR_TOLERANCE:g}), bounds by {self.bound:.2e} nats a dimension (at most {BOUND_TOLERANCE:g}); "
+                "nothing was published"
+            )
 
 
 def relative(found: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
@@ -116,19 +129,13 @@ def measure_parity(model: LatentVariableModel, graphs: Graphs, batches: list[Ima
         counts = [_compare_discrete(model, bottleneck, graphs, images, largest) for images in batches]
         compared, near_ties, differing = np.sum(counts, axis=0)
         codes = schema.CodesParity(compared=int(compared), near_ties=int(near_ties), differing=int(differing))
-    parity = schema.Parity(
+    largest.check()
+    return schema.Parity(
         examples=sum(map(len, batches)),
         tensor_error=largest.tensor,
         bound_error_nats_per_dim=largest.bound,
         codes=codes,
     )
-    if not (parity.tensor_error <= TENSOR_TOLERANCE and parity.bound_error_nats_per_dim <= BOUND_TOLERANCE):
-        raise ExportError(
-            f"the exported graphs differ from the model: tensors by {parity.tensor_error:.2e} "
-            f"(at most {TENSOR_TOLERANCE:g}), bounds by {parity.bound_error_nats_per_dim:.2e} nats a dimension "
-            f"(at most {BOUND_TOLERANCE:g}); nothing was published"
-        )
-    return parity
 
 
 def _compare_continuous(
@@ -205,7 +212,7 @@ def measure_prior_parity(
             torch.from_numpy(batch), None if condition is None else torch.from_numpy(condition)
         )
         found = graphs.run("prior", {"codes": batch} | _condition(condition))["logits"]
-        logits_error = max(logits_error, relative(found, expected.numpy()))
+        logits_error = float(np.maximum(logits_error, relative(found, expected.numpy())))
     height, width = codes.shape[1:]
     uniform = batch_uniform(0, 0, _DRAWN_GRIDS, height * width, stream=CODES_STREAM)
     condition = np.arange(_DRAWN_GRIDS) % (classes + 1) if classes else None
@@ -217,10 +224,16 @@ def measure_prior_parity(
     parallel = graphs.run("prior", {"codes": drawn} | _condition(condition))["logits"]
     incremental_error = relative(stepwise, parallel)
     again = draw_codes(parallel.reshape(-1, parallel.shape[-1]), uniform.ravel()).reshape(drawn.shape)
+    close = _near_border(parallel.reshape(-1, parallel.shape[-1]), uniform.ravel()).reshape(drawn.shape)
     if not (logits_error <= TENSOR_TOLERANCE and incremental_error <= TENSOR_TOLERANCE):
         raise ExportError(
             f"the exported prior differs: from the model by {logits_error:.2e}, and its steps from its parallel pass "
             f"by {incremental_error:.2e} (at most {TENSOR_TOLERANCE:g}); nothing was published"
+        )
+    if ((again != drawn) & ~close).any():
+        raise ExportError(
+            f"the steps of the exported prior draw other codes than its parallel pass at {drawn.size} places, "
+            f"{int(((again != drawn) & ~close).sum())} times where there is no near-tie; nothing was published"
         )
     return schema.PriorParity(
         examples=len(codes),
@@ -229,6 +242,14 @@ def measure_prior_parity(
         drawn=drawn.size,
         differing=int((again != drawn).sum()),
     )
+
+
+def _near_border(logits: Float32[np.ndarray, "N K"], uniform: Float64[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
+    """Tell draws whose number lies next to the border between two codes."""
+    weights = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    borders = weights.cumsum(axis=1) / weights.sum(axis=1, keepdims=True)
+    near: NDArray[np.bool_] = np.abs(borders - uniform[:, None]).min(axis=1) <= NEAR_TIE
+    return near
 
 
 def _condition(condition: NDArray[np.int64] | None) -> Arrays:

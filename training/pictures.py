@@ -6,18 +6,20 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from artifact.manifest import ImageGeometry
 from artifact.noise import CODES_STREAM, PRIOR_STREAM, batch_normal, batch_uniform
-from media.images import contact_sheet
+from media.images import contact_sheet, from_pillow, to_pillow
 from models.bottleneck import GaussianBottleneck
 from models.model import LatentVariableModel
 from models.pixelcnn import GatedPixelCNN
-from training.data import DataConfig, Photographs, load
-from training.data.pictures import square
+from training.data import Photographs
+from training.data.pictures import read_folder
 from training.graphs.prior import draw
 
 _SAMPLES_OF_A_CLASS = 8
+_CLASSES = 10
 _SAMPLES = 64
 
 
@@ -48,37 +50,35 @@ def reconstructions(
 _SHOWN_SIDE = 256
 
 
-def shown(model: LatentVariableModel, folder: Path, geometry: ImageGeometry) -> UInt8[np.ndarray, "height width C"]:
-    """Show the pictures of a folder, each with its reconstruction.
+def to_show(folder: Path, geometry: ImageGeometry) -> UInt8[np.ndarray, "B H W C"]:
+    """Read the pictures of a folder, in the order of their names, as examples for a model.
 
-    A model of fixed size gets the largest square of each, and its quarters, resized; another the middle as it is.
+    For a model of fixed size each is cut to its proportions and resized, and so are its four quarters; for another,
+    the middle of each is taken, enlarged where the picture is smaller.
 
     Args:
-        model: in evaluation mode.
         folder: of image files.
         geometry: the model's.
 
     Returns:
-        One picture.
+        Pictures of one size.
 
     Raises:
         DataError: the folder holds no pictures, or one cannot be read.
     """
-    data = DataConfig(source="folder", root=folder, channels=geometry.channels, crop=_SHOWN_SIDE, test_every=2)
-    splits = load(data)
-    whole = [
-        examples[index] for examples in (splits.test, splits.validation, splits.train) for index in range(len(examples))
-    ]
-    if geometry.height is None:
-        return reconstructions(model, Photographs(whole, _SHOWN_SIDE).fixed())
-    cut = [part for image in whole for part in _parts(square(image, 8 * geometry.height))]
-    return reconstructions(model, np.stack([square(part, geometry.height) for part in cut]))
+    whole = read_folder(folder, geometry.channels)
+    if geometry.height is None or geometry.width is None:
+        return Photographs(whole, _SHOWN_SIDE).fixed()
+    size = geometry.width, geometry.height
+    parts = [part for image in whole for part in _parts(image)]
+    return np.stack([from_pillow(ImageOps.fit(to_pillow(part), size, Image.Resampling.LANCZOS)) for part in parts])
 
 
-def _parts(image: UInt8[np.ndarray, "side side C"]) -> list[UInt8[np.ndarray, "h w C"]]:
-    """Give a square and its four quarters."""
-    half = len(image) // 2
-    return [image] + [image[top:, left:][:half, :half] for top in (0, half) for left in (0, half)]
+def _parts(image: UInt8[np.ndarray, "H W C"]) -> list[UInt8[np.ndarray, "h w C"]]:
+    """Give a picture and its four quarters."""
+    height, width = image.shape[0] // 2, image.shape[1] // 2
+    corners = [(top, left) for top in (0, height) for left in (0, width)]
+    return [image, *(image[top : top + height, left : left + width] for top, left in corners)]
 
 
 @torch.no_grad()
@@ -103,22 +103,22 @@ def samples(model: LatentVariableModel, count: int, seed: int = 0) -> UInt8[np.n
 
 @torch.no_grad()
 def prior_samples(
-    model: LatentVariableModel, prior: GatedPixelCNN, grid: tuple[int, int], num_classes: int, seed: int = 0
+    model: LatentVariableModel, prior: GatedPixelCNN, grid: tuple[int, int], seed: int = 0
 ) -> UInt8[np.ndarray, "height width C"]:
-    """Show samples of a prior over codes, a row a class.
+    """Show samples of a prior over codes, a row for each of its first classes.
 
     Args:
         model: that the codes belong to, in evaluation mode.
         prior: likewise.
         grid: height and width.
-        num_classes: of the prior; 0 where it takes no class.
         seed: of the noise.
 
     Returns:
         One picture.
     """
-    count = num_classes * _SAMPLES_OF_A_CLASS or _SAMPLES
-    condition = np.arange(num_classes).repeat(_SAMPLES_OF_A_CLASS) if num_classes else None
+    classes = min(prior.num_classes, _CLASSES)
+    count = classes * _SAMPLES_OF_A_CLASS or _SAMPLES
+    condition = np.arange(classes).repeat(_SAMPLES_OF_A_CLASS) if classes else None
     uniform = batch_uniform(seed, 0, count, grid[0] * grid[1], stream=CODES_STREAM)
     codes = torch.from_numpy(draw(prior, grid, uniform, condition))
     drawn = intensities(model.mean(model.bottleneck.point({"codes": codes})))

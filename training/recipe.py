@@ -14,6 +14,8 @@ from training.data import DataConfig
 from training.errors import RecipeError
 from training.objectives import SGVBConfig
 
+Device = Literal["auto", "cpu", "cuda"]
+
 
 class Section(BaseModel):
     """A table of a recipe; unknown keys are errors."""
@@ -51,7 +53,7 @@ class FitConfig(Section):
     gradient_clip: float = Field(default=50.0, gt=0)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     threads: int = Field(default=0, ge=0)
     validate_every: int = Field(default=1_000, gt=0)
     patience: int = Field(default=20, gt=0)
@@ -118,7 +120,7 @@ def read_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {_explain(error)}") from error
+        raise RecipeError(f"{path}: {_explain(error, table)}") from error
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -145,11 +147,23 @@ def _set(table: dict[str, Any], dotted: str, value: Any) -> None:
     table[last] = value
 
 
-def _explain(error: ValidationError) -> str:
+def _keys(table: dict[str, Any], location: tuple[int | str, ...]) -> list[str]:
+    """Give the keys that a finding is about, without the tags that pydantic puts between for the kind of a table."""
+    keys: list[str] = []
+    inner: Any = table
+    for index, part in enumerate(location):
+        known = isinstance(inner, dict) and part in inner
+        if known or index == len(location) - 1:
+            keys.append(str(part))
+            inner = inner[part] if known else None
+    return keys
+
+
+def _explain(error: ValidationError, table: dict[str, Any]) -> str:
     """Turn pydantic's findings into one line each, with the nearest valid key for an unknown one."""
     lines = []
     for finding in error.errors(include_url=False):
-        location = [str(part) for part in finding["loc"]]
+        location = _keys(table, finding["loc"])
         name = ".".join(location)
         if finding["type"] == "extra_forbidden":
             nearest = difflib.get_close_matches(location[-1], _known_keys(Recipe), n=1)

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from artifact.store import file_sha256
 from models.bottleneck import VectorQuantizedBottleneck
 from models.model import LatentVariableModel
 from models.networks import ImageShape
@@ -33,7 +34,7 @@ class Run:
 
     @property
     def recipe_file(self) -> Path:
-        """The recipe as it was run, defaults and overrides included."""
+        """The recipe as it was last run, defaults and overrides included."""
         return self.path / "recipe.toml"
 
     @property
@@ -56,8 +57,8 @@ class Run:
         """The files of the prior that was fitted to this run's codes."""
         return Run(self.path / "prior")
 
-    def create(self, recipe: Recipe) -> None:
-        """Make the folder and put the recipe in.
+    def check_free(self) -> None:
+        """Refuse to begin where a run is already.
 
         Raises:
             RunError: the folder holds a run already.
@@ -66,12 +67,16 @@ class Run:
             raise RunError(
                 f"{self.path} holds a run already; add --resume to go on with it, or choose another --output"
             )
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Put a recipe into the folder, which is made if it is not there."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.recipe_file, write_recipe(recipe))
 
-    def amend(self, recipe: Recipe) -> None:
-        """Put another recipe in the place of the run's, such as one with another `[prior]` table."""
-        write_text(self.recipe_file, write_recipe(recipe))
+    def weights(self) -> dict[str, str]:
+        """Name what is fitted by the sha256 of its files: figures and priors belong to certain weights."""
+        files = {"model": self.best, "prior": self.prior.best}
+        return {name: file_sha256(path) for name, path in files.items() if path.exists()}
 
     def recipe(self, overrides: dict[str, str] | None = None) -> Recipe:
         """Read the run's recipe.
@@ -116,12 +121,18 @@ class Run:
             The prior in evaluation mode, on the CPU; None where none was fitted.
 
         Raises:
-            RunError: its checkpoint does not fit the recipe.
+            RunError: its checkpoint does not fit the recipe, or it was fitted to the codes of other weights.
         """
         if recipe.prior is None or not self.prior.best.exists():
             return None
         prior = build_prior(recipe.prior, model, num_classes)
-        checkpoint.load_module(prior, checkpoint.read(self.prior.best).part("model"), self.prior.best)
+        state = checkpoint.read(self.prior.best)
+        if state.counters.get("model_sha256") != file_sha256(self.best):
+            raise RunError(
+                f"the prior in {self.prior.path} was fitted to the codes of other weights than {self.best} has now; "
+                "move it away and fit it again"
+            )
+        checkpoint.load_module(prior, state.part("model"), self.prior.best)
         return prior.eval().requires_grad_(False)
 
 

@@ -20,7 +20,7 @@ class ImageShape(NamedTuple):
 
 
 class Network(NamedTuple):
-    """An encoder `[B, C, H, W] -> [B, K]` and the decoder `[B, D] -> [B, K', H, W]` that mirrors it."""
+    """An encoder from images `[B, C, H, W]` to vectors `[B, K]` or grids `[B, D, h, w]`, and the decoder back."""
 
     encoder: nn.Module
     decoder: nn.Module

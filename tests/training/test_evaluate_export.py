@@ -56,7 +56,8 @@ def test_the_command_prints_and_stores_figures(run: Run, capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     stored = json.loads(run.metrics_file.read_text())
     metrics = stored["metrics"]
-    assert stored["seed"] == 3
+    assert "the first 30 examples of the test split of bars" in stored["note"]
+    assert "noise seed 3" in stored["note"]
     for name in ("elbo_nats", "iwae_nats", "bits_per_dim", "mse", "psnr_db", "active_units"):
         assert re.search(rf"^{name} +{metrics[name]:.4f}$", printed, re.M)
     assert metrics["iwae_nats"] >= metrics["elbo_nats"]

@@ -41,7 +41,8 @@ class Division:
 def divide(names: list[str], config: DataConfig, root: Path) -> Division:
     """Divide pictures by their first folder where that names a split, else as the recipe says.
 
-    A picture that lies in one folder, below that of its split where there is one, is of the class of that name.
+    Folders around all of them do not count. A picture that lies in one folder, below that of its split where there is
+    one, is of the class of that name.
 
     Args:
         names: sorted paths, between slashes.
@@ -54,14 +55,15 @@ def divide(names: list[str], config: DataConfig, root: Path) -> Division:
     Raises:
         DataError: the folders leave open which split a picture belongs to, or there are too few pictures.
     """
-    homes = {name: SPLIT_WORDS.get(PurePosixPath(name).parts[0].lower()) for name in names}
+    depth = _wrappers(names)
+    homes = {name: SPLIT_WORDS.get(PurePosixPath(name).parts[depth].lower()) for name in names}
     outside = [name for name, home in homes.items() if home is None]
     # One such folder alone may be a class of that name; two are splits, which a random draw would mix.
     if outside and len(set(homes.values()) - {None}) > 1:
         raise DataError(f"{root} has split folders, but {outside[0]} lies outside them; move it into one or remove it")
     if outside:
         train, validation, test = _held_back(names, config)
-        return Division(train, validation, test, _class_of(names, depth=0))
+        return Division(train, validation, test, _class_of(names, depth))
     if config.test_every is not None:
         raise DataError(f"{root} has splits of its own, which data.test_every would mix; leave test_every out")
     train, validation, test = (
@@ -72,7 +74,18 @@ def divide(names: list[str], config: DataConfig, root: Path) -> Division:
         raise DataError(f"{root} has splits of its own but none for {' and '.join(missing)}; add it or name no splits")
     if not validation:
         train, validation = _watched(train, config)
-    return Division(train, validation, test, _class_of(names, depth=1))
+    return Division(train, validation, test, _class_of(names, depth + 1))
+
+
+def _wrappers(names: list[str]) -> int:
+    """Count the leading folders that hold all pictures alike, and so tell neither splits nor classes."""
+    parts = [PurePosixPath(name).parts for name in names]
+    depth = 0
+    while all(len(p) > depth + 1 for p in parts) and len({p[depth] for p in parts}) == 1:
+        if parts[0][depth].lower() in SPLIT_WORDS:
+            break
+        depth += 1
+    return depth
 
 
 def _held_back(names: list[str], config: DataConfig) -> tuple[list[str], list[str], list[str]]:

@@ -57,7 +57,7 @@ def open_gallery(source: Source, root: Path) -> Iterator[Gallery]:
 
 def _folder(root: Path) -> Gallery:
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; --data.root names the folder of pictures")
+        raise DataError(f"{root} is not a folder; give the path of a folder of pictures")
     names = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     return Gallery(sorted(filter(_is_picture, names)), lambda name: (root / name).read_bytes())
 

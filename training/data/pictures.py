@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -48,6 +49,24 @@ def read_pictures(config: DataConfig, root: Path) -> Splits:
         licence="unspecified",
         classes=division.classes,
     )
+
+
+def read_folder(root: Path, channels: Literal[1, 3]) -> list[Image]:
+    """Read the pictures of a folder as they are, in the order of their names.
+
+    Args:
+        root: the folder.
+        channels: 1 (grey) or 3 (RGB).
+
+    Returns:
+        At least one.
+
+    Raises:
+        DataError: there are none, or one cannot be read.
+    """
+    with open_gallery("folder", root) as gallery:
+        config = DataConfig(source="folder", root=root, channels=channels, crop=8)
+        return list(_decoded(gallery.names, gallery, config, root))
 
 
 def _labels(names: list[str], division: Division) -> Labels | None:
