@@ -92,8 +92,8 @@ def _parity(parity: Parity) -> str:
     ]
     if parity.codes is not None:
         lines.append(
-            f"Of {parity.codes.compared:,} codes {parity.codes.differing} differ; {parity.codes.near_ties} are near-ties "
-            "(their two nearest code vectors within 1e-4 of each other, relatively), and no other may differ."
+            f"Of {parity.codes.compared:,} codes {parity.codes.differing} differ; {parity.codes.near_ties} are "
+            "near-ties (their two nearest code vectors within 1e-4 of each other, relatively), and no other may differ."
         )
     if parity.prior is not None:
         lines.append(

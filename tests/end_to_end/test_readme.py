@@ -45,10 +45,12 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def test_every_curl_line_answers(port: int, tmp_path: Path) -> None:
-    assert len(CURL) >= 15
-    assert {"/sample", "/encode", "/decode", "/reconstruct", "/likelihood", "/models", "/metrics", "/docs"} <= {
+    assert len(CURL) >= 20
+    endpoints = {"/sample", "/encode", "/decode", "/reconstruct", "/likelihood", "/compress", "/decompress"}
+    assert endpoints | {"/models", "/metrics", "/docs"} <= {
         match[0] for line in CURL for match in [re.search(r"(?<=localhost:8000)/[a-z]+", line)] if match
     }
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     printed = []
     for line in CURL:
         words = [word.replace("localhost:8000", f"127.0.0.1:{port}") for word in shlex.split(line)]
@@ -58,9 +60,24 @@ def test_every_curl_line_answers(port: int, tmp_path: Path) -> None:
     for name in ("digit.png", "decoded.png", "reconstruction.png"):
         with Image.open(tmp_path / name) as image:
             assert image.size == (28, 28)
+    with Image.open(ROOT / "docs" / "cat.png") as cat:
+        for name in ("reconstructed-cat.png", "cat-again.png"):
+            with Image.open(tmp_path / name) as image:
+                assert image.size == cat.size
+        tokens = -(-cat.width // 4) * -(-cat.height // 4)
+    assert np.load(tmp_path / "codes.npz")["codes"].size == tokens
+    assert 0 < (tmp_path / "cat.latentd").stat().st_size - 9 * tokens / 8 < 64
+    assert np.load(tmp_path / "codebook.npy").shape == (512, 8)
+    with Image.open(tmp_path / "horses.png") as image:
+        assert min(image.size) >= 4 * 32
+    with Image.open(tmp_path / "surprise.png") as image:
+        assert image.size == (32, 32)
+    (codes,) = json.loads(next(text for text in printed if "bits_per_token" in text))["items"]
+    assert codes["prior"] == "learned"
+    assert codes["elbo_nats"] == pytest.approx(codes["reconstruction_nats"] - codes["kl_nats"])
     assert np.load(tmp_path / "images.npy").shape == (2, 28, 28, 1)
     assert np.load(tmp_path / "row-5.npy").shape == (1, 28, 28, 1)
-    (likelihood,) = json.loads(next(text for text in printed if "iwae_nats" in text))["items"]
+    (likelihood,) = json.loads(next(text for text in printed if '"iwae_nats":-' in text))["items"]
     assert likelihood["iwae_nats"] >= likelihood["elbo_nats"] > -300
 
 
