@@ -66,7 +66,8 @@ def draw_codes(
     scores = logits.astype(np.float64)
     if temperature == 0.0:
         return scores.argmax(axis=1).astype(np.int32)
-    weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
+    with np.errstate(over="ignore"):  # what a temperature near 0 makes infinite has no weight, as is right
+        weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
     if top_k is not None and top_k < scores.shape[1]:
         least = np.partition(scores, -top_k, axis=1)[:, -top_k, None]
         larger, equal = scores > least, scores == least

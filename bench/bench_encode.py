@@ -50,11 +50,11 @@ async def _served_rows_per_s(address: str, images: np.ndarray) -> float:
     buffer = io.BytesIO()
     np.save(buffer, images)
     headers = {"content-type": "application/x-npy", "accept": "application/x-npy"}
-    content = buffer.getvalue()
+    content, url = buffer.getvalue(), f"{address}/encode?model=digits-vae"
 
     async def worker(client: httpx.AsyncClient, count: int) -> None:
         for _ in range(count):
-            (await client.post(f"{address}/encode", content=content, headers=headers)).raise_for_status()
+            (await client.post(url, content=content, headers=headers)).raise_for_status()
 
     async with httpx.AsyncClient() as client:
         await worker(client, 2)

@@ -3,7 +3,7 @@
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from media.arrays import write_npy, write_npz
 from media.images import contact_sheet, write_png
 from service.bodies import CONTAINER, JSON, NPY, NPZ
-from service.negotiation import NotAcceptableError
+from service.limits import check_json_values
+from service.negotiation import NotAcceptableError, choose
+from service.settings import Settings
 
 PNG = "image/png"
 NUMBERS = (JSON, NPY, NPZ)
@@ -45,7 +47,7 @@ class Answer:
     Attributes:
         arrays: by name, the primary one first.
         rows: members of each JSON item besides those of the arrays.
-        container: the one file that a container answers; None where there is none, or several.
+        container: the first container, which is the body where it is the only one; None where there is none.
         seed: of the noise, where some was used.
         headers: of this endpoint's own.
         media_type: of the body, where options or items decide it; None for what was negotiated.
@@ -63,21 +65,48 @@ class Answer:
         return len(self.rows) if self.rows is not None else len(next(iter(self.arrays.values())))
 
 
-def write(answer: Answer, media_type: str, reference: str) -> bytes:
+def type_for(accept: str | None, offers: Sequence[str], shapes: Iterable[tuple[int, ...]]) -> str:
+    """Choose the type of an answer by the shapes of its items, before they are computed.
+
+    Args:
+        accept: the Accept header; None where there is none.
+        offers: what the answer can be, the default first.
+        shapes: of the items; differing ones leave JSON alone, which holds each item by itself.
+
+    Returns:
+        One of the offers.
+
+    Raises:
+        NotAcceptableError: none of those that can hold the items is accepted.
+    """
+    if len(set(shapes)) <= 1:
+        return choose(accept, offers)
+    try:
+        return choose(accept, (JSON,))
+    except NotAcceptableError as error:
+        raise NotAcceptableError(
+            f"the items differ in size, which only {JSON} can hold; accept it, or send them one by one"
+        ) from error
+
+
+def write(answer: Answer, media_type: str, reference: str, settings: Settings) -> bytes:
     """Write an answer's body.
 
     Args:
         answer: what to say.
         media_type: one of those that the endpoint offers.
         reference: the model's, for JSON.
+        settings: the limits.
 
     Returns:
         The bytes.
 
     Raises:
         NotAcceptableError: the items differ in size, and the type needs them equal.
+        TooLargeError: there are more numbers than JSON may hold.
     """
     if media_type == JSON:
+        check_json_values(settings, _count_numbers(answer))
         return _json(answer, reference)
     if media_type == CONTAINER and answer.container is not None:
         return answer.container
@@ -86,6 +115,11 @@ def write(answer: Answer, media_type: str, reference: str) -> bytes:
     if media_type == NPY:
         return write_npy(_stack(next(iter(answer.arrays.values()))))
     return write_npz({name: _stack(items) for name, items in answer.arrays.items()})
+
+
+def _count_numbers(answer: Answer) -> int:
+    """Count the numbers of an answer's arrays; pictures are text in JSON, and cheap."""
+    return sum(item.size for name, items in answer.arrays.items() if name != IMAGES for item in items)
 
 
 def _stack(items: Items) -> NDArray[Any]:

@@ -18,6 +18,9 @@ from service.errors import OverloadedError, UnavailableError
 
 _LOG = logging.getLogger(__name__)
 
+_WEIGHT_OF_NEW = 0.1
+"""Of the last run in the running mean of the time that a row takes."""
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -44,6 +47,7 @@ class Key:
 
 Run = Callable[[Key, Arrays], Arrays]
 Buckets = Callable[[Key], tuple[int, ...]]
+RowValues = Callable[[Key], int]
 
 
 @dataclass
@@ -63,10 +67,11 @@ class Load:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """Rows of one request, no more than the largest bucket, and where their answer goes."""
+    """Rows of one request, no more than the largest bucket, how many values they come to, and where the answer goes."""
 
     rows: Arrays
     size: int
+    values: int
     answer: asyncio.Future[Arrays]
 
 
@@ -79,19 +84,26 @@ class Batcher:
     Args:
         run: computes the outputs of a batch; called in the worker thread.
         buckets: gives the batch sizes that a key is run at, rising.
+        row_values: gives the values that a row of a key comes to.
         max_queue_rows: most rows that may wait.
+        max_queue_values: most values that may wait, unless a request alone has more.
 
     Attributes:
         loads: by model and operation, since the start.
     """
 
-    def __init__(self, run: Run, *, buckets: Buckets, max_queue_rows: int) -> None:
+    def __init__(
+        self, run: Run, *, buckets: Buckets, row_values: RowValues, max_queue_rows: int, max_queue_values: int
+    ) -> None:
         self.loads: defaultdict[tuple[str, str], Load] = defaultdict(Load)
         self._run = run
         self._buckets = buckets
+        self._row_values = row_values
         self._max_queue_rows = max_queue_rows
+        self._max_queue_values = max_queue_values
         self._queues: OrderedDict[Key, deque[_Piece]] = OrderedDict()
         self._queue_rows = 0
+        self._queue_values = 0
         self._row_time_s = 0.0
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher")
@@ -108,31 +120,34 @@ class Batcher:
         """Why nothing is taken any more; None while it is."""
         return self._closed
 
-    async def submit(self, key: Key, rows: Arrays, *, admitted: bool = False) -> Arrays:
+    async def submit(self, key: Key, rows: Arrays, *, admit: int | None = None) -> Arrays:
         """Run rows and await their outputs.
 
         Args:
             key: what to run; see `Key.of`.
             rows: every input by name, `[B, ...]`, B at least 1.
-            admitted: whether an earlier run let the request in, so that a full queue does not refuse it half done.
+            admit: rows of the whole request, which its first run lets in; 0 in its later runs, so that a full queue
+                does not refuse it half done; None where this run is the whole request.
 
         Returns:
             Every output by name, `[B, ...]`.
 
         Raises:
-            OverloadedError: too many rows wait.
+            OverloadedError: too many rows or values wait.
             UnavailableError: the batcher was stopped, or its worker died.
         """
-        total = _rows(rows)
-        self._admit(0 if admitted else total)
+        total, values = _rows(rows), self._row_values(key)
+        self._admit(total if admit is None else admit, values)
         loop = asyncio.get_running_loop()
         largest = self._buckets(key)[-1]
         pieces = []
         for start in range(0, total, largest):
             part = {name: array[start : start + largest] for name, array in rows.items()}
-            pieces.append(_Piece(part, min(largest, total - start), loop.create_future()))
+            size = min(largest, total - start)
+            pieces.append(_Piece(part, size, size * values, loop.create_future()))
         self._queues.setdefault(key, deque()).extend(pieces)
         self._queue_rows += total
+        self._queue_values += total * values
         self._arrived.set()
         if self._worker is None:
             self._worker = loop.create_task(self._work())
@@ -151,16 +166,25 @@ class Batcher:
             await self._worker
         self._thread.shutdown(wait=False)
 
-    def _admit(self, rows: int) -> None:
+    def _admit(self, rows: int, values: int) -> None:
+        """Let a request of so many rows in, of so many values each."""
         if self._closed is not None:
             raise UnavailableError(self._closed)
         if rows and self._queue_rows + rows > self._max_queue_rows:
-            wait_s = max(1, math.ceil(self._queue_rows * self._row_time_s))
-            raise OverloadedError(
-                f"{self._queue_rows} rows wait already and {rows} more would exceed {self._max_queue_rows}; "
-                f"come again in {wait_s} s, or send fewer rows",
-                retry_after_s=wait_s,
+            raise self._overloaded(f"{rows} more would exceed {self._max_queue_rows}", "send fewer rows")
+        # Where nothing waits even the largest request is let in, lest it be refused for ever.
+        if rows and self._queue_rows and self._queue_values + rows * values > self._max_queue_values:
+            raise self._overloaded(
+                f"they and {rows} more of {values} values each would exceed {self._max_queue_values} values",
+                "send fewer or smaller rows",
             )
+
+    def _overloaded(self, reason: str, cure: str) -> OverloadedError:
+        """Say what waits, what would be too much, and when to come again."""
+        wait_s = max(1, math.ceil(self._queue_rows * self._row_time_s))
+        return OverloadedError(
+            f"{self._queue_rows} rows wait already and {reason}; come again in {wait_s} s, or {cure}", wait_s
+        )
 
     async def _work(self) -> None:
         """Run batch after batch until the batcher is closed; no caller is left waiting, however this ends."""
@@ -186,6 +210,7 @@ class Batcher:
             while queue and (queue[0].size <= room or queue[0].answer.done()):
                 piece = queue.popleft()
                 self._queue_rows -= piece.size
+                self._queue_values -= piece.values
                 if not piece.answer.done():
                     pieces.append(piece)
                     room -= piece.size
@@ -207,7 +232,8 @@ class Batcher:
             raise
         for piece, answer in zip(pieces, answers, strict=True):
             _resolve(piece, answer)
-        self._row_time_s = (time.perf_counter() - start_s) / sum(piece.size for piece in pieces)
+        row_time_s = (time.perf_counter() - start_s) / sum(piece.size for piece in pieces)
+        self._row_time_s += _WEIGHT_OF_NEW * (row_time_s - self._row_time_s)
 
     def _compute(self, key: Key, parts: list[Arrays]) -> list[Arrays | Exception]:
         """Run parts together; where that fails, each alone, so that a bad one fails alone. Runs in the thread."""
@@ -246,7 +272,7 @@ class Batcher:
             _, queue = self._queues.popitem()
             for piece in queue:
                 _resolve(piece, UnavailableError(reason))
-        self._queue_rows = 0
+        self._queue_rows = self._queue_values = 0
 
 
 def _resolve(piece: _Piece, answer: Arrays | Exception) -> None:

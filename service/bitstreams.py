@@ -1,6 +1,6 @@
 """Codes as containers and back, and the model that a container was written with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int32
@@ -12,6 +12,7 @@ from codec.layout import Layout, LevelLayout
 from service.discrete import level_of
 from service.engine import Engine, ServedModel
 from service.errors import ParameterError, UnknownModelError
+from service.faults import naming
 from service.limits import check_pixels
 from service.settings import Settings
 
@@ -34,7 +35,7 @@ def write_all(model: ServedModel, codes: Int32[np.ndarray, "B h w"], extents: Se
     ]
 
 
-def read_all(files: Iterable[bytes], model: ServedModel, settings: Settings) -> list[tuple[Container, np.ndarray]]:
+def read_all(files: Sequence[bytes], model: ServedModel, settings: Settings) -> list[tuple[Container, np.ndarray]]:
     """Read containers of one model.
 
     Args:
@@ -53,18 +54,19 @@ def read_all(files: Iterable[bytes], model: ServedModel, settings: Settings) -> 
     layout, prefix = _layout(model), model_prefix(model)
     found: list[tuple[Container, np.ndarray]] = []
     pixels = 0
-    for data in files:
-        container = read_container(data)
-        if container.model_prefix != prefix:
-            raise ParameterError(
-                f"container {len(found)} is of the model {container.model_prefix}, those before it are of {prefix} "
-                f"({model.reference}); send containers of one model at a time"
-            )
-        (grid,) = layout.grids(container.extent)
-        height, width = (side * layout.levels[0].downsampling for side in grid.sides)
-        pixels += height * width
-        check_pixels(settings, height, width, total=pixels)
-        (codes,) = read_codes(container, layout)
+    for index, data in enumerate(files):
+        with naming(index, len(files)):
+            container = read_container(data)
+            if container.model_prefix != prefix:
+                raise ParameterError(
+                    f"the container is of the model {container.model_prefix}, those before it are of {prefix} "
+                    f"({model.reference}); send containers of one model at a time"
+                )
+            (grid,) = layout.grids(container.extent)
+            height, width = (side * layout.levels[0].downsampling for side in grid.sides)
+            pixels += height * width
+            check_pixels(settings, height, width, total=pixels)
+            (codes,) = read_codes(container, layout)
         found.append((container, codes))
     return found
 

@@ -3,8 +3,9 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,6 +18,7 @@ from media.geometry import Placement, fit_image
 from media.images import read_image
 from service.engine import ServedModel
 from service.errors import MalformedError, ParameterError, ServiceError, TooLargeError
+from service.faults import naming
 from service.limits import check_pixels, check_rows
 from service.multipart import read_form
 from service.options import FitName, unknown
@@ -74,14 +76,20 @@ class Pictures:
     images: UInt8[np.ndarray, "B H W C"]
     placements: tuple[Placement, ...]
 
+    @property
+    def extents(self) -> list[tuple[int, int]]:
+        """The height and width of each picture as it goes back to the caller."""
+        restored = (one.restore(image) for one, image in zip(self.placements, self.images, strict=True))
+        return [(image.shape[0], image.shape[1]) for image in restored]
 
-async def receive(request: Request, accepted: Sequence[str], max_bytes: int) -> Body:
-    """Take a body in, no further than the limit, whatever length it declares.
+
+async def receive(request: Request, accepted: Sequence[str], settings: Settings) -> Body:
+    """Take a body in, no further than the limit for its type, whatever length it declares.
 
     Args:
         request: the request.
         accepted: media types that the endpoint takes; JSON is among them.
-        max_bytes: of the body.
+        settings: the limits.
 
     Returns:
         The body; JSON is parsed.
@@ -93,18 +101,27 @@ async def receive(request: Request, accepted: Sequence[str], max_bytes: int) -> 
     """
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
+    is_json = media_type == JSON
+    max_bytes = min(settings.max_body_bytes, settings.max_json_body_bytes) if is_json else settings.max_body_bytes
     chunks, length = [], 0
     async for chunk in request.stream():
         length += len(chunk)
         if length > max_bytes:
-            raise TooLargeError(f"the body is larger than {max_bytes} bytes; split it into several requests")
+            raise TooLargeError(_too_long(max_bytes, accepted if is_json else ()))
         chunks.append(chunk)
     data = b"".join(chunks)
     if not data and not media_type:
         return Body("", "", b"")
     if media_type not in accepted:
         raise UnsupportedTypeError(_unsupported(media_type, accepted))
-    return _json_body(data, content_type) if media_type == JSON else Body(media_type, content_type, data)
+    return _json_body(data, content_type) if is_json else Body(media_type, content_type, data)
+
+
+def _too_long(max_bytes: int, accepted: Sequence[str]) -> str:
+    """Say how long a body may be, and which of the accepted types hold more than JSON does."""
+    others = [media_type for media_type in accepted if media_type != JSON]
+    cure = f"send {' or '.join(others)}, or split it" if others else "split it into several requests"
+    return f"the body is larger than {max_bytes} bytes{' of JSON' if accepted else ''}; {cure}"
 
 
 def _unsupported(media_type: str, accepted: Sequence[str]) -> str:
@@ -157,16 +174,19 @@ def pictures(
         raise ParameterError(f"{model.reference} is a model of sound; send it audio")
     found: list[tuple[UInt8[np.ndarray, "h w C"], Placement]] = []
     total = 0
-    for image in _images(body, geometry, settings):
+    readers = _readers(body, geometry, settings)
+    for index, read in enumerate(readers):
         check()
-        found.append(_fitted(image, geometry, fit))
-        height, width = found[-1][0].shape[:2]
-        total += height * width
-        check_pixels(settings, height, width, total=total)
+        with naming(index, len(readers)):
+            found.append(_fitted(read(), geometry, fit))
+            height, width = found[-1][0].shape[:2]
+            total += height * width
+            check_pixels(settings, height, width, total=total)
     if not found:
         raise ParameterError("the request holds no picture; send a file, a form, an array or JSON items")
     if len({image.shape for image, _ in found}) > 1:
-        raise ParameterError("the pictures of one request differ in size; send them one by one or give a fit")
+        cure = "bring them to one size, or send them one by one"
+        raise ParameterError(f"the pictures of one request differ in size for {model.reference}; {cure}")
     return Pictures(np.stack([image for image, _ in found]), tuple(placement for _, placement in found))
 
 
@@ -185,13 +205,15 @@ def _fitted(
     )
 
 
-def _images(body: Body, geometry: ImageGeometry, settings: Settings) -> Iterator[UInt8[np.ndarray, "H W C"]]:
-    """Give the pictures of a body one after the other."""
+def _readers(
+    body: Body, geometry: ImageGeometry, settings: Settings
+) -> Sequence[Callable[[], UInt8[np.ndarray, "H W C"]]]:
+    """Give what reads each picture of a body, to be called one after the other."""
     if body.media_type == NPY:
-        yield from _image_array(read_npy(body.data, max_bytes=settings.max_body_bytes), geometry, settings)
-        return
-    for data in files(body, "image", settings):
-        yield read_image(data, channels=geometry.channels, max_pixels=settings.max_pixels)
+        array = _image_array(read_npy(body.data, max_bytes=settings.max_body_bytes), geometry, settings)
+        return [partial(array.__getitem__, index) for index in range(len(array))]
+    read = partial(read_image, channels=geometry.channels, max_pixels=settings.max_pixels)
+    return [partial(read, data) for data in files(body, "image", settings, taken=IMAGES)]
 
 
 def _image_array(
@@ -206,13 +228,17 @@ def _image_array(
     return array.astype(np.uint8, copy=False)
 
 
-def files(body: Body, member: str, settings: Settings) -> list[bytes]:
+def files(
+    body: Body, member: str, settings: Settings, *, taken: Sequence[str], beside: Sequence[str] = ()
+) -> list[bytes]:
     """Give the files of a body, each as it was before it was wrapped.
 
     Args:
         body: a file, a form of files, or JSON items.
         member: the member of a JSON item that holds a file in base64.
         settings: the limits.
+        taken: types of a file, for a message about one of another.
+        beside: other members of a JSON item, which do not count.
 
     Returns:
         The files in their order; none of an empty body.
@@ -224,11 +250,11 @@ def files(body: Body, member: str, settings: Settings) -> list[bytes]:
         parts = read_form(body.data, body.content_type, max_files=settings.max_rows)
         for part in parts:
             if part.media_type.startswith("audio/"):
-                raise UnsupportedTypeError(_unsupported(part.media_type, IMAGES))
+                raise UnsupportedTypeError(_unsupported(part.media_type, taken))
         return [part.content for part in parts]
     if body.media_type == JSON:
         check_rows(settings, len(body.items))
-        return [_base64(item, member) for item in body.items]
+        return [_base64(body.items, index, member, beside) for index in range(len(body.items))]
     return [body.data] if body.data else []
 
 
@@ -253,12 +279,13 @@ def read_member(item: Mapping[str, object], names: Sequence[str], beside: Sequen
     raise ParameterError(f"an item has no {names[0]!r}; it should be an object with that member")
 
 
-def _base64(item: Mapping[str, object], member: str) -> bytes:
-    """Decode an item's file."""
-    text = read_member(item, (member,))
-    if not isinstance(text, str):
-        raise ParameterError(f"{member!r} must be a string: the file in base64")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise MalformedError(f"{member!r} is not base64: {error}") from error
+def _base64(items: Sequence[Mapping[str, object]], index: int, member: str, beside: Sequence[str]) -> bytes:
+    """Decode the file of one of the items."""
+    with naming(index, len(items)):
+        text = read_member(items[index], (member,), beside)
+        if not isinstance(text, str):
+            raise ParameterError(f"{member!r} must be a string: the file in base64")
+        try:
+            return base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise MalformedError(f"{member!r} is not base64: {error}") from error

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import signal
 import socket
 import sys
@@ -56,7 +57,11 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
         server.should_exit = True
 
     app = create_app(settings, on_failure=give_up)
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30)
+    # Requests in progress end by their own deadline; only then are tasks cut off.
+    grace_s = math.ceil(settings.deadline_s) + 1
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=grace_s
+    )
     server = uvicorn.Server(config)
     host, port = listener.getsockname()[:2]
     _LOG.info("latentd listens on http://%s:%d, documentation at /docs", host, port)

@@ -53,10 +53,10 @@ async def decode(engine: Engine, model: ServedModel, z: Float32[np.ndarray, "B D
 
 
 async def _mean(
-    engine: Engine, model: ServedModel, z: Float32[np.ndarray, "B D"], *, admitted: bool = False
+    engine: Engine, model: ServedModel, z: Float32[np.ndarray, "B D"], *, admit: int | None = None
 ) -> UInt8[np.ndarray, "B H W C"]:
     """Decode and round."""
-    mean = (await engine.run(model, "decode", {"z": z}, admitted=admitted))["mean"]
+    mean = (await engine.run(model, "decode", {"z": z}, admit=admit))["mean"]
     if not np.isfinite(mean).all():
         raise ParameterError("z is so large that the decoder overflows; the prior's own values are of the order of 1")
     return await asyncio.to_thread(to_pixels, mean)
@@ -67,7 +67,7 @@ async def reconstruct(
 ) -> UInt8[np.ndarray, "B H W C"]:
     """Encode and decode through the posterior's mean, without noise."""
     posterior = await encode(engine, model, images)
-    return await _mean(engine, model, posterior["mean"], admitted=True)
+    return await _mean(engine, model, posterior["mean"], admit=0)
 
 
 async def sample(
@@ -137,7 +137,7 @@ async def likelihood(
         noise = await asyncio.to_thread(
             batch_normal, seed, first_index, len(images), shape, stream=stream, first_sample=first_sample
         )
-        terms = await engine.run(model, "log_weight", {"x": images, **posterior, "noise": noise}, admitted=True)
+        terms = await engine.run(model, "log_weight", {"x": images, **posterior, "noise": noise}, admit=0)
         accumulator.add(terms["log_p_x_given_z"], terms["log_p_z"], terms["log_q"])
     return accumulator.result()
 

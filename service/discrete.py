@@ -154,11 +154,11 @@ async def embed(
     engine: Engine, model: ServedModel, codes: Int32[np.ndarray, "B h w"]
 ) -> Float32[np.ndarray, "B h w D"]:
     """Give the vectors of the codebook that codes stand for; the codes are those of an admitted request."""
-    return (await engine.run(model, "embed", {"codes": codes}, admitted=True))["z_q"]
+    return (await engine.run(model, "embed", {"codes": codes}, admit=0))["z_q"]
 
 
 async def decode(
-    engine: Engine, model: ServedModel, codes: Int32[np.ndarray, "B h w"], *, admitted: bool = False
+    engine: Engine, model: ServedModel, codes: Int32[np.ndarray, "B h w"], *, admit: int | None = None
 ) -> UInt8[np.ndarray, "B H W C"]:
     """Give the likelihood's mean as images.
 
@@ -166,12 +166,12 @@ async def decode(
         engine: that runs.
         model: which.
         codes: checked, or the model's own.
-        admitted: whether the request has been let in by an earlier run.
+        admit: see `Engine.run`.
 
     Returns:
         The mean, rounded to even and clipped to 0 .. 255.
     """
-    mean = (await engine.run(model, "decode", {"codes": codes}, admitted=admitted))["mean"]
+    mean = (await engine.run(model, "decode", {"codes": codes}, admit=admit))["mean"]
     return await asyncio.to_thread(to_pixels, mean)
 
 
@@ -179,7 +179,7 @@ async def reconstruct(
     engine: Engine, model: ServedModel, images: UInt8[np.ndarray, "B H W C"]
 ) -> UInt8[np.ndarray, "B H W C"]:
     """Encode and decode."""
-    return await decode(engine, model, await encode(engine, model, images), admitted=True)
+    return await decode(engine, model, await encode(engine, model, images), admit=0)
 
 
 async def codebook(engine: Engine, model: ServedModel) -> Float32[np.ndarray, "K D"]:
@@ -230,16 +230,22 @@ async def likelihood(
         The bounds of every image.
     """
     codes = await encode(engine, model, images)
-    pixels = await engine.run(model, "log_likelihood", {"x": images, "codes": codes}, admitted=True)
+    pixels = await engine.run(model, "log_likelihood", {"x": images, "codes": codes}, admit=0)
     originals = [
         placement.restore(log_p) for placement, log_p in zip(placements, pixels["log_p_x_given_z"], strict=True)
     ]
     return CodesBound(
-        reconstruction_nats=np.array([float(log_p.sum()) for log_p in originals]),
+        reconstruction_nats=await asyncio.to_thread(lambda: np.array([float(log_p.sum()) for log_p in originals])),
         surprise_nats=await surprise(engine, model, codes, condition),
         dimensions=np.array([log_p.size * images.shape[3] for log_p in originals]),
         is_learned=has_prior_for(model, codes.shape[1:]),
     )
+
+
+def grid_of(model: ServedModel, images: UInt8[np.ndarray, "B H W C"]) -> tuple[int, int]:
+    """Give the height and width of the grid of codes that images have."""
+    scale = level_of(model).downsampling
+    return images.shape[1] // scale, images.shape[2] // scale
 
 
 def has_prior_for(model: ServedModel, grid: tuple[int, ...]) -> bool:
@@ -273,6 +279,6 @@ async def surprise(
     for start in range(0, len(codes), rows):
         part = slice(start, start + rows)
         given = {} if condition is None else {"condition": condition[part]}
-        logits = (await engine.run(model, "prior", {"codes": codes[part], **given}, admitted=True))["logits"]
+        logits = (await engine.run(model, "prior", {"codes": codes[part], **given}, admit=0))["logits"]
         nats[part] = await asyncio.to_thread(surprise_nats, logits, codes[part])
     return nats

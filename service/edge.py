@@ -1,5 +1,6 @@
 """The outermost layer of the app: request ids, the count and time of every request, and faults of our own."""
 
+import asyncio
 import time
 
 from starlette.requests import Request
@@ -39,6 +40,10 @@ class Edge:
 
         try:
             await self.app(scope, receive, send_with_identity)
+        except asyncio.CancelledError:
+            # The server cuts off what outlasts its grace; the task ends here, and the caller is told.
+            if not status:
+                await problems.cut_off(request)(scope, receive, send_with_identity)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a problem and the log the traceback
             response = problems.unexpected(request, error)
             if not status:
@@ -50,5 +55,7 @@ class Edge:
 
 def _endpoint(scope: Scope) -> str:
     """Name the route that was taken; one name for all paths that there are not, lest metrics grow without bound."""
-    route = scope.get("route")
-    return str(getattr(route, "path", "unknown"))
+    if route := scope.get("route"):
+        return str(route.path)
+    # Starlette's own routes, of the documentation, leave no route behind; they have no parameters.
+    return str(scope["path"]) if "endpoint" in scope else "unknown"

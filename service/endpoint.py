@@ -16,6 +16,7 @@ from service.engine import ServedModel
 from service.errors import ParameterError
 from service.operations import check_images
 from service.options import Options, read_options
+from service.presence import while_present
 from service.requests import Deadline, Phases, Service, service_of
 
 O = TypeVar("O", bound=Options)  # noqa: E741 - options
@@ -64,6 +65,7 @@ class Endpoint(Generic[O]):
         answer: from the call to what is to be said.
         summary: a sentence for the documentation.
         find: names the model by the body, where that says it.
+        echoed: members beside the items of another endpoint's answer, which is taken as it is; they do not count.
     """
 
     capability: Capability
@@ -73,6 +75,7 @@ class Endpoint(Generic[O]):
     answer: Callable[[Call[O]], Awaitable[Answer]]
     summary: str
     find: Callable[[Service, Body, O], Awaitable[str | None]] = _by_option
+    echoed: Sequence[str] = ()
 
     @property
     def path(self) -> str:
@@ -89,21 +92,29 @@ class Endpoint(Generic[O]):
         service.engine.check_ready()
         accept = request.headers.get("accept")
         media_type = negotiation.choose(accept, self.offers)
-        body = await bodies.receive(request, self.accepted, service.settings.max_body_bytes)
+        body = await bodies.receive(request, self.accepted, service.settings)
         if body.items and self.accepted == OPTION_BODIES:
             raise ParameterError(f"{self.path} takes options alone, no items; say how many with n")
-        options = read_options(self.options, request.query_params.multi_items(), body.members)
+        members = {name: value for name, value in body.members.items() if name not in self.echoed}
+        options = read_options(self.options, request.query_params.multi_items(), members)
         reference = await self.find(service, body, options)
         model = service.engine.model(reference, self.capability, "image")
         deadline, phases = Deadline(service.settings.deadline_s), Phases()
         call = Call(service, model, body, options, phases, deadline, accept, media_type)
         async with deadline.enforce():
-            answer = await self.answer(call)
-            media_type = answer.media_type or media_type
-            with phases.measure("encode"):
-                content = await service.off_loop(partial(answers.write, answer, media_type, model.reference))
-        service.metrics.observe_rows(self.path, len(answer))
-        return Response(content, headers=_headers(answer, model, phases), media_type=media_type)
+            response, rows = await while_present(request, self._respond(call))
+        service.metrics.observe_rows(self.path, rows)
+        return response
+
+    async def _respond(self, call: Call[O]) -> tuple[Response, int]:
+        """Compute and write an answer, and count its items."""
+        answer = await self.answer(call)
+        media_type = answer.media_type or call.media_type
+        write = partial(answers.write, answer, media_type, call.model.reference, call.service.settings)
+        with call.phases.measure("encode"):
+            content = await call.service.off_loop(write)
+        headers = _headers(answer, call.model, call.phases)
+        return Response(content, headers=headers, media_type=media_type), len(answer)
 
 
 def _headers(answer: Answer, model: ServedModel, phases: Phases) -> dict[str, str]:

@@ -67,7 +67,14 @@ class Engine:
         self._models: dict[str, ServedModel] = {}
         # Asked several times a run, and a grid of codes is drawn in a thousand runs.
         self._buckets = lru_cache(maxsize=1024)(self._compute_buckets)
-        self._batcher = Batcher(self._run_graph, buckets=self._buckets, max_queue_rows=settings.max_queue_rows)
+        self._row_values = lru_cache(maxsize=1024)(self._compute_row_values)
+        self._batcher = Batcher(
+            self._run_graph,
+            buckets=self._buckets,
+            row_values=self._row_values,
+            max_queue_rows=settings.max_queue_rows,
+            max_queue_values=settings.max_queue_values,
+        )
 
     async def start(self) -> None:
         """Open and verify the artifacts, build their sessions and warm them.
@@ -174,24 +181,25 @@ class Engine:
             )
         return model
 
-    async def run(self, model: ServedModel, graph: str, rows: Arrays, *, admitted: bool = False) -> Arrays:
+    async def run(self, model: ServedModel, graph: str, rows: Arrays, *, admit: int | None = None) -> Arrays:
         """Run a graph on rows, joined with those of other requests.
 
         Args:
             model: which.
             graph: the role of its graph.
             rows: every input by name, `[B, ...]`.
-            admitted: whether the request has been let in by an earlier run.
+            admit: rows of the whole request, which its first run lets in; 0 in its later runs; None where this run is
+                the whole request.
 
         Returns:
             Every output by name, `[B, ...]`; of `decode` the mean alone.
 
         Raises:
             UnavailableError: the engine is not ready.
-            OverloadedError: too many rows wait.
+            OverloadedError: too many rows or values wait.
         """
         self.check_ready()
-        return await self._batcher.submit(Key.of(model.reference, graph, rows), rows, admitted=admitted)
+        return await self._batcher.submit(Key.of(model.reference, graph, rows), rows, admit=admit)
 
     def _run_graph(self, key: Key, rows: Arrays) -> Arrays:
         """Run one batch; called in the batcher's thread."""
@@ -199,9 +207,12 @@ class Engine:
 
     def _compute_buckets(self, key: Key) -> tuple[int, ...]:
         """Give the batch sizes whose largest tensor stays within the budget; a single row is always run."""
-        model = self._models[key.model]
-        values = row_values(model.manifest, key)
+        values = self._row_values(key)
         return tuple(size for size in self.settings.buckets if size * values <= self.settings.max_run_values) or (1,)
+
+    def _compute_row_values(self, key: Key) -> int:
+        """Count the values of the largest tensor that one row of a run has."""
+        return row_values(self._models[key.model].manifest, key)
 
     def _load(self) -> None:
         """Open and warm all models, in the order in which they serve as defaults."""

@@ -20,7 +20,7 @@ class _Kind:
 
     Attributes:
         names: of the array or the member that holds them, the preferred one first.
-        beside: names that `/encode` answers along with them, which do not count.
+        beside: names that `/encode` or `/sample` answers along with them, which do not count.
         kinds: NumPy's letters of the element types.
         axes: of the array.
         meaning: for messages.
@@ -34,7 +34,7 @@ class _Kind:
 
 
 _VECTORS = _Kind(("z", "mean"), ("log_variance",), "fiu", 2, "real-valued latents, float32 [B, D]")
-_CODES = _Kind(("codes",), ("z_q",), "iu", 3, "codes, int32 [B, h, w]")
+_CODES = _Kind(("codes",), ("z_q", "image"), "iu", 3, "codes, int32 [B, h, w]")
 
 
 def read_vectors(body: Body, model: ServedModel, settings: Settings) -> Float32[np.ndarray, "B D"]:
@@ -113,8 +113,10 @@ def _read_items(body: Body, kind: _Kind, wanted: str, settings: Settings) -> NDA
         raise ParameterError(f'"{name}" must be {meaning}; {wanted}')
     try:
         return np.array(rows, dtype=np.float64 if kind is _VECTORS else np.int64)
-    except (ValueError, OverflowError) as error:
-        raise ParameterError(f"the items' {name} have differing lengths or numbers out of range: {error}") from error
+    except ValueError as error:
+        raise ParameterError(f"the items' {name} and their rows must be of one size; send such at a time") from error
+    except OverflowError as error:
+        raise ParameterError(f"the items' {name} hold numbers out of range; {wanted}") from error
 
 
 def _is_nested(value: object, depth: int, number: tuple[type, ...]) -> bool:

@@ -18,6 +18,23 @@ def check_rows(settings: Settings, rows: int) -> None:
         raise TooLargeError(f"the request has {rows} items, at most {settings.max_rows} are taken; split it")
 
 
+def check_json_values(settings: Settings, values: int) -> None:
+    """Refuse to write more numbers as text than JSON is made for.
+
+    Args:
+        settings: the limits.
+        values: how many numbers there are.
+
+    Raises:
+        TooLargeError: there are more.
+    """
+    if values > settings.max_json_values:
+        raise TooLargeError(
+            f"the answer has {values} numbers, at most {settings.max_json_values} are written as JSON; "
+            "accept application/x-npy or application/x-npz, or split the request"
+        )
+
+
 def check_pixels(settings: Settings, height: int, width: int, *, total: int) -> None:
     """Refuse pictures that are too large, each or together, before more memory is taken for them.
 

@@ -73,9 +73,9 @@ def check_draw(settings: Settings, *, n: int, seed: int, first_index: int, tempe
         ParameterError: a number is out of range.
         TooLargeError: n is over the limit.
     """
-    check_noise(seed, first_index, n)
     if n > settings.max_rows:
         raise TooLargeError(f"n is {n}, at most {settings.max_rows} are drawn at once; use first_index to go on")
+    check_noise(seed, first_index, n)
     if not 0.0 <= temperature <= MAX_TEMPERATURE:
         raise ParameterError(f"temperature is {temperature}, expected 0 .. {MAX_TEMPERATURE:g}")
 

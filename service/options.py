@@ -105,7 +105,8 @@ class SampleOptions(NoiseOptions, LabelOptions):
         default=1.0,
         ge=0.0,
         le=10.0,
-        description="factor on the prior's standard deviation, or divisor of the logits of codes; 0 gives the mode",
+        description="factor on the prior's standard deviation, where 0 gives its mean; or divisor of the logits of "
+        "codes, where 0 gives the most probable code place by place",
     )
     top_k: int | None = Field(
         default=None, ge=1, description="draw from so many of the most probable codes; left out: from all"

@@ -93,6 +93,11 @@ def unexpected(request: Request, error: Exception) -> Response:
     return problem(request, UNEXPECTED, detail)
 
 
+def cut_off(request: Request) -> Response:
+    """Tell a caller whose request outlasts the service."""
+    return _answer_known(request, errors.UnavailableError("the service is shutting down; send the request again"))
+
+
 def install(app: FastAPI) -> None:
     """Answer every known error of an app by a problem."""
     for error in (errors.ServiceError, media.MediaError, codec.CodecError):

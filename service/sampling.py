@@ -6,11 +6,12 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32
 
 from artifact.codes import Steps, sample_raster
 from artifact.manifest import CodePrior
 from artifact.noise import CODES_STREAM, batch_uniform
+from service.conditions import to_condition
 from service.discrete import level_of
 from service.engine import Engine, ServedModel
 from service.errors import CapabilityError, ParameterError
@@ -19,6 +20,9 @@ from service.operations import check_draw
 
 CHAIN_ROWS = 32
 """Rows that are drawn in step: few, so that the draws of one chain keep nobody waiting while another's graph runs."""
+
+CHAINS_AT_ONCE = 2
+"""Chains of one request in flight: one draws while the other's graph runs, and small requests find their turn."""
 
 T = TypeVar("T")
 
@@ -32,7 +36,7 @@ async def sample_codes(
     first_index: int,
     temperature: float,
     top_k: int | None,
-    condition: Int64[np.ndarray, " n"] | None,
+    labels: Sequence[str | int] | None,
 ) -> Int32[np.ndarray, "n h w"]:
     """Draw grids of codes from the prior.
 
@@ -44,14 +48,14 @@ async def sample_codes(
         first_index: of the first grid; grid i has index first_index + i.
         temperature: divides the logits, 0 .. 10; 0 gives the most probable code at every place.
         top_k: only so many of the most probable codes are drawn, 1 .. K; None for all.
-        condition: a class each; None for a prior that takes none.
+        labels: see `to_condition`.
 
     Returns:
         Codes, 0 .. K - 1.
 
     Raises:
         CapabilityError: the model has no learned prior.
-        ParameterError: a number is out of range.
+        ParameterError: a number is out of range, or a label does not name a class.
         TooLargeError: n is over the limit, or the pictures would be.
     """
     prior, level = _prior(model), level_of(model)
@@ -60,22 +64,26 @@ async def sample_codes(
     check_pixels(engine.settings, *sides, total=n * math.prod(sides))
     if top_k is not None and not 1 <= top_k <= level.num_embeddings:
         raise ParameterError(f"top_k is {top_k}, expected 1 .. {level.num_embeddings}, the codes of {model.reference}")
+    condition = to_condition(model, labels, n)
     places = prior.height * prior.width
     uniform = await asyncio.to_thread(batch_uniform, seed, first_index, n, places, stream=CODES_STREAM)
     parts = [slice(start, start + CHAIN_ROWS) for start in range(0, n, CHAIN_ROWS)]
-    chains = [
-        sample_raster(
-            model.manifest.graphs,
-            prior.height,
-            prior.width,
-            uniform[part],
-            None if condition is None else condition[part],
-            temperature=temperature,
-            top_k=top_k,
-        )
-        for part in parts
-    ]
-    return np.concatenate(await _together([_run(engine, model, chain) for chain in chains]))
+    turns = asyncio.Semaphore(CHAINS_AT_ONCE)
+
+    async def draw(part: slice) -> Int32[np.ndarray, "B h w"]:
+        async with turns:
+            steps = sample_raster(
+                model.manifest.graphs,
+                prior.height,
+                prior.width,
+                uniform[part],
+                None if condition is None else condition[part],
+                temperature=temperature,
+                top_k=top_k,
+            )
+            return await _run(engine, model, steps, admit=n if part.start == 0 else 0)
+
+    return np.concatenate(await _together([draw(part) for part in parts]))
 
 
 def _prior(model: ServedModel) -> CodePrior:
@@ -85,17 +93,17 @@ def _prior(model: ServedModel) -> CodePrior:
     return model.manifest.prior
 
 
-async def _run(engine: Engine, model: ServedModel, steps: Steps) -> Int32[np.ndarray, "B h w"]:
+async def _run(engine: Engine, model: ServedModel, steps: Steps, *, admit: int) -> Int32[np.ndarray, "B h w"]:
     """Run the graphs that a chain asks for, one after the other; a deadline ends it between two."""
     role, feeds = next(steps)
-    answer = await engine.run(model, role, feeds)
+    answer = await engine.run(model, role, feeds, admit=admit)
     while True:
         try:
             role, feeds = steps.send(answer)
         except StopIteration as end:
             codes: Int32[np.ndarray, "B h w"] = end.value
             return codes
-        answer = await engine.run(model, role, feeds, admitted=True)
+        answer = await engine.run(model, role, feeds, admit=0)
 
 
 async def _together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -28,17 +28,32 @@ class Settings(BaseSettings):
         default=(1, 2, 4, 8, 16, 32), description="batch sizes that graphs are run at, separated by commas"
     )
     max_body_bytes: int = Field(default=32 * 2**20, gt=0, description="largest request body")
+    max_json_body_bytes: int = Field(
+        default=8 * 2**20, gt=0, description="largest JSON body, which takes many times its size in memory"
+    )
+    max_json_values: int = Field(
+        default=2**20,
+        gt=0,
+        description="most numbers in a JSON answer, pictures not counted; npy and npz have any number",
+    )
     max_pixels: int = Field(default=2**24, gt=0, description="most pixels of one image")
     max_request_pixels: int = Field(default=2**25, gt=0, description="most pixels of all images of one request")
     max_run_values: int = Field(
         default=2**23,
         gt=0,
-        description="most values that the largest tensor of one graph run has; large images run in smaller batches",
+        description="most values that the largest input or output of one graph run has, what lies between is not "
+        "seen; large images run in smaller batches",
     )
     max_seconds: float = Field(default=600.0, gt=0, description="longest sound, in seconds")
     max_rows: int = Field(default=1024, gt=0, description="most items of one request")
     max_importance_samples: int = Field(default=5000, gt=0, description="most importance samples of one item")
     max_queue_rows: int = Field(default=4096, gt=0, description="most rows waiting; beyond it requests get 429")
+    max_queue_values: int = Field(
+        default=2**28,
+        gt=0,
+        description="most values waiting, rows times the largest input or output of a row; beyond it requests get 429, "
+        "unless nothing waits",
+    )
     deadline_s: float = Field(default=60.0, gt=0, description="seconds after which a request is given up with 504")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much to log")
 

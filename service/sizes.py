@@ -36,7 +36,7 @@ def example(manifest: Manifest, role: str, samples: int) -> Arrays:
 
 
 def row_values(manifest: Manifest, key: Key) -> int:
-    """Count the values of the largest tensor that one row of a run has, which tells how much memory it takes.
+    """Count the values of the largest input or output that one row of a run has; what lies between is not seen.
 
     Args:
         manifest: the model's.

@@ -12,19 +12,28 @@ from starlette.responses import Response
 from media.arrays import write_npy
 from service import discrete, documentation, negotiation
 from service.bodies import JSON, NPY
+from service.limits import check_json_values
 from service.options import NoOptions, read_options
-from service.requests import Deadline, service_of
+from service.requests import Deadline, Phases, service_of
 
 router = APIRouter(tags=["models"])
 
 _OFFERS = (JSON, NPY)
 _SUMMARY = "The vector of every code, float32 [K, D]."
+_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "model": {"type": "string"},
+        "codebook": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+    },
+    "required": ["model", "codebook"],
+}
 
 
 @router.get(
     "/models/{name}/codebook",
     summary=_SUMMARY,
-    responses=documentation.responses(_SUMMARY, _OFFERS),
+    responses=documentation.responses(_SUMMARY, _OFFERS, _SCHEMA),
     response_class=Response,
 )
 async def codebook(request: Request, name: str) -> Response:
@@ -34,10 +43,16 @@ async def codebook(request: Request, name: str) -> Response:
     service = service_of(request)
     service.engine.check_ready()
     model = service.engine.named(name)[-1]
+    phases = Phases()
     async with Deadline(service.settings.deadline_s).enforce():
-        vectors = await discrete.codebook(service.engine, model)
-        content = await service.off_loop(partial(_write, vectors, media_type, model.reference))
-    return Response(content, headers={"x-latentd-model": model.reference}, media_type=media_type)
+        with phases.measure("compute"):
+            vectors = await discrete.codebook(service.engine, model)
+        if media_type == JSON:
+            check_json_values(service.settings, vectors.size)
+        with phases.measure("encode"):
+            content = await service.off_loop(partial(_write, vectors, media_type, model.reference))
+    headers = {"x-latentd-model": model.reference, "server-timing": phases.header()}
+    return Response(content, headers=headers, media_type=media_type)
 
 
 def _write(vectors: Float32[np.ndarray, "K D"], media_type: str, reference: str) -> bytes:

@@ -6,20 +6,34 @@ from typing import Any
 
 import numpy as np
 
-from codec.container import read_container
+from codec.container import Container, read_container
 from media.geometry import Placement
 from service import discrete
-from service.answers import CONTAINERS, IMAGES, NUMBERS, Answer, Items, figures, in_base64
+from service.answers import (
+    CONTAINERS,
+    IMAGES,
+    NUMBERS,
+    PICTURES_FROM_PICTURES,
+    Answer,
+    Items,
+    figures,
+    in_base64,
+    type_for,
+)
 from service.bitstreams import find_model, read_all, write_all
 from service.bodies import CONTAINER, JSON, Body, files
 from service.endpoint import Call, read_pictures
 from service.errors import ParameterError
+from service.faults import naming
 from service.negotiation import NotAcceptableError, choose
 from service.options import CompressOptions, DecompressOptions, choose_output
 from service.requests import Service
 from service.routes.discrete import CODES
+from service.settings import Settings
 
 _BITS = 8
+_FIGURES = ("bytes", "bits_per_pixel")
+"""What `/compress` answers beside each container."""
 
 
 async def compress(call: Call[CompressOptions]) -> Answer:
@@ -61,25 +75,37 @@ def _type_for(containers: int, accept: str | None) -> str:
 
 async def model_of(service: Service, body: Body, options: DecompressOptions) -> str:
     """Name the model that the first container of a body was written with."""
-    found = await service.off_loop(lambda: files(body, "container", service.settings)[:1])
+    container = await service.off_loop(lambda: _first(body, service.settings))
+    return find_model(service.engine, container, options.model)
+
+
+def _first(body: Body, settings: Settings) -> Container:
+    """Read the first container of a body."""
+    found = _files(body, settings)
     if not found:
         raise ParameterError(f"the request holds no container; send {CONTAINER}, a form of files or JSON items")
-    return find_model(service.engine, read_container(found[0]), options.model)
+    with naming(0, len(found)):
+        return read_container(found[0])
+
+
+def _files(body: Body, settings: Settings) -> list[bytes]:
+    """Give the containers of a body; what `/compress` answers is taken as it is."""
+    return files(body, "container", settings, taken=(CONTAINER,), beside=_FIGURES)
 
 
 async def decompress(call: Call[DecompressOptions]) -> Answer:
     """Answer the pictures of containers at their original size, or their codes."""
     settings = call.service.settings
     output = choose_output(call.options.output, (IMAGES, CODES), (IMAGES,))
-    media_type = call.media_type if IMAGES in output else choose(call.accept, NUMBERS)
+    offers = PICTURES_FROM_PICTURES if IMAGES in output else NUMBERS
     with call.phases.measure("media"):
-        read = await call.service.off_loop(
-            lambda: read_all(files(call.body, "container", settings), call.model, settings)
-        )
-    arrays: dict[str, Items] = {CODES: [codes for _, codes in read]}
+        read = await call.service.off_loop(lambda: read_all(_files(call.body, settings), call.model, settings))
+    extents, codes = [container.extent for container, _ in read], [grid for _, grid in read]
+    media_type = type_for(call.accept, offers, extents if IMAGES in output else [grid.shape for grid in codes])
+    arrays: dict[str, Items] = {CODES: codes}
     if IMAGES in output:
         with call.phases.measure("compute"):
-            arrays[IMAGES] = await _decode(call, [container.extent for container, _ in read], arrays[CODES])
+            arrays[IMAGES] = await _decode(call, extents, codes)
     return Answer(arrays={name: arrays[name] for name in output}, media_type=media_type)
 
 
@@ -92,7 +118,7 @@ async def _decode(call: Call[Any], extents: Sequence[tuple[int, ...]], codes: It
     decoded: dict[int, np.ndarray] = {}
     for indices in places.values():
         grids = np.stack([codes[index] for index in indices])
-        images = await discrete.decode(engine, model, grids, admitted=bool(decoded))
+        images = await discrete.decode(engine, model, grids, admit=0 if decoded else len(codes))
         for index, image in zip(indices, images, strict=True):
             decoded[index] = Placement(extents[index], padded=True).restore(image)
     return [decoded[index] for index in range(len(codes))]

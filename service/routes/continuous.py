@@ -46,10 +46,7 @@ async def decode(call: Call[DecodeOptions]) -> Answer:
 
 async def reconstruct(call: Call[ReconstructOptions]) -> Answer:
     """Answer the pictures through the posterior's mean."""
-    given = await read_pictures(call)
-    with call.phases.measure("compute"):
-        answer = await continuous.reconstruct(call.service.engine, call.model, given.images)
-    return await compare(call, given, answer)
+    return await compare(call, continuous.reconstruct)
 
 
 async def sample(call: Call[SampleOptions]) -> Answer:

@@ -4,8 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from service.documentation import problems
 from service.engine import ServedModel
 from service.options import NoOptions, read_options
 from service.requests import service_of
@@ -21,7 +22,11 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="Whether requests are answered, by which models, on which device.")
+@router.get(
+    "/readyz",
+    summary="Whether requests are answered, by which models, on which device.",
+    responses={503: {"description": "Not ready: why, and when to ask again."}},
+)
 async def readyz(request: Request) -> JSONResponse:
     """Answer 200 when every model is loaded and warm, else 503 with the reason."""
     engine = service_of(request).engine
@@ -38,7 +43,7 @@ async def readyz(request: Request) -> JSONResponse:
     )
 
 
-@router.get("/metrics", summary="Metrics in Prometheus' text format.")
+@router.get("/metrics", summary="Metrics in Prometheus' text format.", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Answer what Prometheus reads."""
     return Response(service_of(request).metrics.render(), media_type=_METRICS_TYPE)
@@ -49,15 +54,23 @@ def _describe(model: ServedModel) -> dict[str, Any]:
     return {"reference": model.reference, "version": model.version, **model.manifest.model_dump(mode="json")}
 
 
-@router.get("/models", summary="The served models with their manifests.")
+@router.get("/models", summary="The served models with their manifests.", responses=problems(422, 503))
 async def models(request: Request) -> dict[str, Any]:
     """List the models."""
     read_options(NoOptions, request.query_params.multi_items(), {})
-    return {"models": [_describe(model) for model in service_of(request).engine.models()]}
+    engine = service_of(request).engine
+    engine.check_ready()
+    return {"models": [_describe(model) for model in engine.models()]}
 
 
-@router.get("/models/{name}", summary="One model's manifest, by `name` or `name@version`.")
+@router.get(
+    "/models/{name}",
+    summary="One model's manifest, by `name` or `name@version`.",
+    responses=problems(404, 422, 503),
+)
 async def model(request: Request, name: str) -> dict[str, Any]:
     """Describe a model."""
     read_options(NoOptions, request.query_params.multi_items(), {})
-    return _describe(service_of(request).engine.named(name)[-1])
+    engine = service_of(request).engine
+    engine.check_ready()
+    return _describe(engine.named(name)[-1])

@@ -1,13 +1,16 @@
 """What each endpoint answers for a model of integer codes."""
 
+import numpy as np
+from jaxtyping import Float64, Int64
+
 from media.heatmap import heatmap
 from service import discrete
-from service.answers import IMAGES, NUMBERS, PNG, Answer, Items, Row
+from service.answers import IMAGES, NUMBERS, NUMBERS_OR_MAPS, PNG, Answer, Items, Row, type_for
 from service.bodies import Pictures
 from service.conditions import to_condition
 from service.discrete import CodesBound
 from service.endpoint import Call, read_pictures
-from service.errors import CapabilityError
+from service.errors import CapabilityError, ParameterError
 from service.latents import read_codes
 from service.negotiation import choose
 from service.options import (
@@ -51,10 +54,7 @@ async def decode(call: Call[DecodeOptions]) -> Answer:
 
 async def reconstruct(call: Call[ReconstructOptions]) -> Answer:
     """Answer the pictures through their codes."""
-    given = await read_pictures(call)
-    with call.phases.measure("compute"):
-        answer = await discrete.reconstruct(call.service.engine, call.model, given.images)
-    return await compare(call, given, answer)
+    return await compare(call, discrete.reconstruct)
 
 
 async def sample(call: Call[SampleOptions]) -> Answer:
@@ -62,7 +62,6 @@ async def sample(call: Call[SampleOptions]) -> Answer:
     options, engine = call.options, call.service.engine
     output = choose_output(options.output, (IMAGES, CODES), (IMAGES, CODES))
     media_type = call.media_type if IMAGES in output else choose(call.accept, NUMBERS)
-    condition = to_condition(call.model, options.labels, options.n)
     with call.phases.measure("compute"):
         codes = await sample_codes(
             engine,
@@ -72,11 +71,11 @@ async def sample(call: Call[SampleOptions]) -> Answer:
             first_index=options.first_index,
             temperature=options.temperature,
             top_k=options.top_k,
-            condition=condition,
+            labels=options.labels,
         )
         arrays: dict[str, Items] = {CODES: codes}
         if IMAGES in output:
-            arrays[IMAGES] = await discrete.decode(engine, call.model, codes, admitted=True)
+            arrays[IMAGES] = await discrete.decode(engine, call.model, codes, admit=0)
     return Answer(arrays={name: arrays[name] for name in output}, seed=options.seed, media_type=media_type)
 
 
@@ -86,20 +85,25 @@ async def likelihood(call: Call[LikelihoodOptions]) -> Answer:
     refuse_options(
         options, ("samples", "seed", "first_index"), f"the posterior of {model.reference} is deterministic: no noise"
     )
-    if options.bounds not in (None, ("elbo",)):
+    if set(options.bounds or ()) - {"elbo"}:
         raise CapabilityError(
             f"the posterior of {model.reference} is deterministic, so that elbo is the only bound; ask for bounds=elbo"
         )
     given = await read_pictures(call)
     condition = to_condition(model, options.labels, len(given.images))
+    if options.labels is not None and not discrete.has_prior_for(model, discrete.grid_of(model, given.images)):
+        raise ParameterError(
+            f"labels are given, and the prior of {model.reference} is over another size of pictures; leave labels out"
+        )
+    media_type = type_for(call.accept, NUMBERS_OR_MAPS, given.extents) if call.media_type == PNG else call.media_type
+    if media_type == PNG:
+        return await _maps(call, given, condition)
     with call.phases.measure("compute"):
         bound = await discrete.likelihood(call.service.engine, model, given.images, given.placements, condition)
-    if call.media_type == PNG:
-        return await call.service.off_loop(lambda: _maps(call, bound, given))
-    return _figures(bound, with_surprise=options.surprise)
+    return _figures(bound, media_type, with_surprise=options.surprise)
 
 
-def _figures(bound: CodesBound, *, with_surprise: bool) -> Answer:
+def _figures(bound: CodesBound, media_type: str, *, with_surprise: bool) -> Answer:
     """Name the figures of a bound as the wire has them."""
     arrays: dict[str, Items] = {
         "elbo_nats": bound.elbo_nats,
@@ -115,14 +119,27 @@ def _figures(bound: CodesBound, *, with_surprise: bool) -> Answer:
         "bits_per_dim_bound": "elbo",
         "prior": "learned" if bound.is_learned else "uniform",
     }
-    return Answer(arrays=arrays, rows=[row for _ in range(len(bound.elbo_nats))])
+    return Answer(arrays=arrays, rows=[row for _ in range(len(bound.elbo_nats))], media_type=media_type)
 
 
-def _maps(call: Call[LikelihoodOptions], bound: CodesBound, given: Pictures) -> Answer:
-    """Show the surprise of each code as a colour, where it lies in the picture."""
-    nats = bound.surprise_nats
+async def _maps(call: Call[LikelihoodOptions], given: Pictures, condition: Int64[np.ndarray, " B"] | None) -> Answer:
+    """Show the surprise of each code as a colour, where it lies in the picture; no other figure is computed."""
+    engine, model = call.service.engine, call.model
+    if not discrete.has_prior_for(model, discrete.grid_of(model, given.images)):
+        raise CapabilityError(
+            f"{model.reference} has no learned prior over pictures of this size, so that every code is equally "
+            "surprising and there is nothing to show; accept application/json"
+        )
+    with call.phases.measure("compute"):
+        codes = await discrete.encode(engine, model, given.images)
+        nats = await discrete.surprise(engine, model, codes, condition)
+    return await call.service.off_loop(lambda: _show(nats, given, discrete.level_of(model).downsampling))
+
+
+def _show(nats: Float64[np.ndarray, "B h w"], given: Pictures, scale: int) -> Answer:
+    """Paint the maps over one scale of colours."""
     low, high = float(nats.min()), float(nats.max())
-    maps = heatmap(nats, low=low, high=high, scale=discrete.level_of(call.model).downsampling)
+    maps = heatmap(nats, low=low, high=high, scale=scale)
     return Answer(
         arrays={IMAGES: [placement.restore(one) for placement, one in zip(given.placements, maps, strict=True)]},
         headers={"x-latentd-surprise-nats": f"{low:.4f},{high:.4f}"},

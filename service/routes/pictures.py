@@ -1,34 +1,44 @@
 """Pictures beside what a model made of them."""
 
+from collections.abc import Awaitable, Callable
+
 import numpy as np
 from jaxtyping import UInt8
 
 from media.distortion import mse, psnr_db
-from service.answers import IMAGES, Answer, figures, number
+from service.answers import IMAGES, PICTURES_FROM_PICTURES, Answer, figures, number, type_for
 from service.bodies import Pictures
-from service.endpoint import Call
+from service.endpoint import Call, read_pictures
+from service.engine import Engine, ServedModel
 from service.options import ReconstructOptions
 
 _PEAK = 255.0
 
+Images = UInt8[np.ndarray, "B H W C"]
+Reconstruct = Callable[[Engine, ServedModel, Images], Awaitable[Images]]
 
-async def compare(
-    call: Call[ReconstructOptions], given: Pictures, reconstructions: UInt8[np.ndarray, "B H W C"]
-) -> Answer:
+
+async def compare(call: Call[ReconstructOptions], reconstruct: Reconstruct) -> Answer:
     """Answer reconstructions at the size of their originals, with the distortion of each in rows and headers.
 
     Args:
         call: the request.
-        given: the pictures as the model got them.
-        reconstructions: what it made of them.
+        reconstruct: takes pictures through the model.
 
     Returns:
         The answer.
+
+    Raises:
+        NotAcceptableError: the originals differ in size, and the caller does not accept JSON.
     """
-    return await call.service.off_loop(lambda: _compare(given, reconstructions))
+    given = await read_pictures(call)
+    media_type = type_for(call.accept, PICTURES_FROM_PICTURES, given.extents)
+    with call.phases.measure("compute"):
+        reconstructions = await reconstruct(call.service.engine, call.model, given.images)
+    return await call.service.off_loop(lambda: _compare(given, reconstructions, media_type))
 
 
-def _compare(given: Pictures, reconstructions: UInt8[np.ndarray, "B H W C"]) -> Answer:
+def _compare(given: Pictures, reconstructions: UInt8[np.ndarray, "B H W C"], media_type: str) -> Answer:
     pairs = [
         (placement.restore(image), placement.restore(other))
         for placement, image, other in zip(given.placements, given.images, reconstructions, strict=True)
@@ -39,4 +49,5 @@ def _compare(given: Pictures, reconstructions: UInt8[np.ndarray, "B H W C"]) -> 
         arrays={IMAGES: [other for _, other in pairs]},
         rows=[{"mse": error, "psnr_db": number(ratio)} for error, ratio in zip(errors, ratios, strict=True)],
         headers={"x-latentd-mse": figures(errors, 4), "x-latentd-psnr-db": figures(ratios, 3)},
+        media_type=media_type,
     )

@@ -45,6 +45,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         PICTURES,
         _by_latents(continuous.decode, discrete.decode),
         "Latents to pictures.",
+        echoed=("seed",),
     ),
     Endpoint(
         "reconstruct",

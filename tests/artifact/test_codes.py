@@ -46,6 +46,12 @@ def test_no_temperature_and_one_candidate_give_the_most_probable_code() -> None:
         assert np.array_equal(found, LOGITS.argmax(1))
 
 
+def test_the_least_temperatures_are_as_none() -> None:
+    uniform = np.random.default_rng(3).random(len(LOGITS))
+    for temperature in (1e-320, 5e-324):
+        assert np.array_equal(draw_codes(LOGITS, uniform, temperature=temperature), LOGITS.argmax(1))
+
+
 def test_a_code_without_weight_is_never_drawn() -> None:
     logits = np.array([[0.0, -2e4, -2e4]], dtype=np.float32)
     assert draw_codes(logits, np.array([1.0 - 2.0**-53])) == 0

@@ -66,6 +66,11 @@ def npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def form(*files: bytes) -> tuple[bytes, str]:
+    head = b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    return b"".join(head + file + b"\r\n" for file in files) + b"--xyz--\r\n", "multipart/form-data; boundary=xyz"
+
+
 def loaded(data: bytes) -> Any:
     return np.load(io.BytesIO(data), allow_pickle=False)
 

@@ -37,14 +37,21 @@ def submit(batcher: Batcher, values: Arrays, operation: str = "double") -> "asyn
 
 
 def scenario(
-    body: Callable[[Batcher, Recorder], object], buckets: tuple[int, ...] = (1, 2, 4), max_queue_rows: int = 100
+    body: Callable[[Batcher, Recorder], object],
+    buckets: tuple[int, ...] = (1, 2, 4),
+    max_queue_rows: int = 100,
+    max_queue_values: int = 10_000,
 ) -> Recorder:
-    """Run a coroutine function with a fresh batcher, whose operation `large` is run row by row."""
+    """Run a coroutine function with a fresh batcher, whose operation `large` is run row by row, each of 10 values."""
     recorder = Recorder()
 
     async def main() -> None:
         batcher = Batcher(
-            recorder, buckets=lambda key: (1,) if key.operation == "large" else buckets, max_queue_rows=max_queue_rows
+            recorder,
+            buckets=lambda key: (1,) if key.operation == "large" else buckets,
+            row_values=lambda key: 10 if key.operation == "large" else 1,
+            max_queue_rows=max_queue_rows,
+            max_queue_values=max_queue_values,
         )
         try:
             await asyncio.wait_for(body(batcher, recorder), 20)
@@ -174,7 +181,10 @@ def test_a_dead_worker_leaves_no_caller_waiting() -> None:
     recorder = Recorder()
 
     async def main() -> None:
-        await asyncio.wait_for(body(Batcher(recorder, buckets=lambda _: (1,), max_queue_rows=9), recorder), 20)
+        batcher = Batcher(
+            recorder, buckets=lambda _: (1,), row_values=lambda _: 1, max_queue_rows=9, max_queue_values=9
+        )
+        await asyncio.wait_for(body(batcher, recorder), 20)
 
     asyncio.run(main())
 
@@ -212,7 +222,7 @@ def test_a_full_queue_does_not_refuse_a_request_half_done() -> None:
         waiting = submit(batcher, rows(*range(5)))
         await asyncio.sleep(0)
         values = rows(7)
-        going_on = asyncio.ensure_future(batcher.submit(Key.of("model@1", "double", values), values, admitted=True))
+        going_on = asyncio.ensure_future(batcher.submit(Key.of("model@1", "double", values), values, admit=0))
         with pytest.raises(OverloadedError):
             await submit(batcher, rows(1))
         recorder.gate.set()
@@ -220,3 +230,43 @@ def test_a_full_queue_does_not_refuse_a_request_half_done() -> None:
         assert (await going_on)["y"].item() == 14.0
 
     scenario(body, max_queue_rows=5)
+
+
+def test_a_request_is_counted_with_all_its_rows_when_it_is_let_in() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.gate.clear()
+        first = submit(batcher, rows(1))
+        await asyncio.sleep(0.01)
+        waiting = submit(batcher, rows(2))
+        await asyncio.sleep(0)
+        values = rows(7)
+        with pytest.raises(OverloadedError, match="1 rows wait already and 5 more would exceed 5"):
+            await batcher.submit(Key.of("model@1", "double", values), values, admit=5)
+        recorder.gate.set()
+        await asyncio.gather(first, waiting)
+
+    scenario(body, max_queue_rows=5)
+
+
+def test_the_queue_counts_values_and_lets_one_request_in_whatever_its_size() -> None:
+    async def body(batcher: Batcher, recorder: Recorder) -> None:
+        recorder.gate.clear()
+        first = submit(batcher, rows(1))
+        await asyncio.sleep(0.01)
+        largest = submit(batcher, rows(*range(6)), "large")
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="1 more of 10 values each would exceed 50 values"):
+            await submit(batcher, rows(1), "large")
+        recorder.gate.set()
+        await asyncio.gather(first, largest)
+        recorder.gate.clear()
+        running = submit(batcher, rows(1))
+        await asyncio.sleep(0.01)
+        some = [submit(batcher, rows(1), "large") for _ in range(5)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="5 rows wait already"):
+            await submit(batcher, rows(1))
+        recorder.gate.set()
+        await asyncio.gather(running, *some)
+
+    scenario(body, max_queue_values=50)

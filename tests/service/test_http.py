@@ -245,7 +245,10 @@ def test_control_routes(client: Client) -> None:
     assert client.get("/models/nobody").status_code == 404
     assert client.get("/models?x=1").status_code == 422
     assert client.get("/docs").status_code == 200
+    assert client.get("/docs/nothing").status_code == 404
     text = client.get("/metrics").text
+    assert 'latentd_requests_total{endpoint="/docs",status="200"} 1.0' in text
+    assert "/docs/nothing" not in text
     assert 'latentd_device_info{provider="cpu",requested="cpu"} 1.0' in text
     client.post("/sample?model=toy-colour")
     assert 'latentd_graph_rows_total{graph="decode",model="toy-colour@1"} ' in client.get("/metrics").text

@@ -3,6 +3,8 @@
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from artifact.noise import CODES_STREAM, batch_uniform
 from media.heatmap import heatmap
 from service.settings import Settings
 from tests.service.serving import PROBLEM, Client, loaded, npy, picture, png, post, serving
+from tests.toys import tokens
+from tests.toys.publish import publish
 from tests.toys.tokens import ToyTokens
 
 NPY, NPZ, JSON, PNG = "application/x-npy", "application/x-npz", "application/json", "image/png"
@@ -187,8 +191,25 @@ def test_likelihood_counts_the_codes_under_the_learned_prior(
         np.testing.assert_allclose(item["surprise_nats"], nats, atol=1e-4)
     archive = loaded(post(client, f"/likelihood?surprise=true&{labels}", npy(images), NPY, NPZ).content)
     assert archive["surprise_nats"].shape == (3, 4, 4)
-    plain = loaded(post(client, f"/likelihood?{labels}", npy(images), NPY, NPY).content)
+    plain = loaded(post(client, f"/likelihood?bounds=elbo,elbo&{labels}", npy(images), NPY, NPY).content)
     assert plain.tolist() == pytest.approx([item["elbo_nats"] for item in answer.json()["items"]])
+
+
+def test_labels_are_refused_where_the_prior_does_not_reach(settings: Settings, tmp_path: Path) -> None:
+    """A model that takes any size, with a prior over one."""
+    make = partial(tokens.make, 4, num_embeddings=7, embedding_dim=2, channels=3, downsampling=4)
+    free, fixed = tokens.toy(make()), tokens.toy(tokens.with_prior(make(side=16), 6, tokens.CLASSES))
+    prior = {role: program for role, program in fixed.programs.items() if role.startswith("prior")}
+    both = {"programs": free.programs | prior, "prior": fixed.prior, "prior_weights": fixed.prior_weights}
+    publish(tmp_path, "free-prior", replace(free, capabilities=fixed.capabilities, **both))
+    with serving(settings.model_copy(update={"store": tmp_path, "models": ()})) as client:
+        covered, other = (npy(make().images(2, side, side)) for side in (16, 8))
+        for body, query, status in ((covered, "labels=bar", 200), (other, "", 200), (other, "labels=bar", 422)):
+            answer = post(client, f"/likelihood?{query}", body, NPY)
+            assert answer.status_code == status, answer.text
+        assert "over another size of pictures; leave labels out" in answer.json()["detail"]
+        answer = post(client, "/likelihood", other, NPY, PNG)
+        assert answer.status_code == 409
 
 
 def test_surprise_is_shown_where_it_is(client: Client, fixed: ToyTokens) -> None:
@@ -209,6 +230,7 @@ def test_the_codebook_is_told(client: Client, free: ToyTokens, fixed: ToyTokens)
     for name, toy in (("toy-tokens", free), ("toy-tokens-prior@1", fixed)):
         answer = client.get(f"/models/{name}/codebook", headers={"accept": NPY})
         assert answer.headers["x-latentd-model"] == f"{name.removesuffix('@1')}@1"
+        assert answer.headers["server-timing"].startswith("compute;dur=")
         found = loaded(answer.content)
         assert found.dtype == np.float32
         assert np.array_equal(found, toy.weights["E"])
@@ -222,6 +244,13 @@ def test_the_codebook_is_told(client: Client, free: ToyTokens, fixed: ToyTokens)
         refused = client.get(path)
         assert (refused.status_code, refused.headers["content-type"]) == (status, PROBLEM)
     assert client.get("/models/toy-tokens/codebook", headers={"accept": PNG}).status_code == 406
+
+
+@pytest.mark.parametrize("n", [10**9, 10**15, 10**23])
+@pytest.mark.parametrize("query", ["", "&labels=ring", "&model=toy-binary"])
+def test_a_number_beyond_all_measure_takes_no_memory(client: Client, n: int, query: str) -> None:
+    answer = post(client, f"/sample?n={n}{query}")
+    assert (answer.status_code, answer.headers["content-type"]) == (413, PROBLEM)
 
 
 GREY = np.zeros((1, 8, 8, 1), dtype=np.uint8)
@@ -262,7 +291,7 @@ def items(*rows: object) -> bytes:
         (422, "/decode", items({"codes": [[1, True]]}), JSON, "*/*", "whole numbers"),
         (422, "/decode", items({"codes": [[1, 2.0]]}), JSON, "*/*", "whole numbers"),
         (422, "/decode", items({"codes": [1, 2]}), JSON, "*/*", "a list of rows"),
-        (422, "/decode", items({"codes": [[1], [1, 2]]}), JSON, "*/*", "differing lengths"),
+        (422, "/decode", items({"codes": [[1], [1, 2]]}), JSON, "*/*", "must be of one size"),
         (422, "/decode", items({"codes": [[10**30]]}), JSON, "*/*", "out of range"),
         (422, "/decode", b'{"items": []}', JSON, "*/*", 'send an array or {"items": [{"codes"'),
         (422, "/decode?model=toy-binary", codes_of(1, 4, 4), NPY, "*/*", "takes real-valued latents"),

@@ -14,7 +14,7 @@ from codec.codes import write_codes
 from codec.container import seal
 from codec.layout import Layout, LevelLayout
 from service.settings import Settings
-from tests.service.serving import PROBLEM, Client, loaded, npy, picture, png, post, serving
+from tests.service.serving import PROBLEM, Client, form, loaded, npy, picture, png, post, serving
 from tests.toys import tokens
 from tests.toys.publish import publish
 from tests.toys.tokens import ToyTokens
@@ -36,11 +36,6 @@ def client(store_root: Path) -> Iterator[Client]:
 @pytest.fixture
 def free(toy_tokens: dict[str, ToyTokens]) -> ToyTokens:
     return toy_tokens["toy-tokens"]
-
-
-def form(*files: bytes) -> tuple[bytes, str]:
-    head = b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    return b"".join(head + file + b"\r\n" for file in files) + b"--xyz--\r\n", "multipart/form-data; boundary=xyz"
 
 
 def container_items(*files: bytes) -> bytes:
@@ -194,7 +189,7 @@ def test_every_mistake_is_told_with_its_cure(client: Client, right: bytes, store
         (422, "/decompress?model=toy-tokens-prior", right, CONTAINER, "*/*", "written with toy-tokens@1"),
         (422, "/decompress", b"", "", "*/*", "no container"),
         (422, "/decompress", b'{"items": []}', JSON, "*/*", "no container"),
-        (422, "/decompress", b'{"items": [{"image": ""}]}', JSON, "*/*", "known: container"),
+        (422, "/decompress", b'{"items": [{"image": ""}]}', JSON, "*/*", "known: bits_per_pixel, bytes, container"),
         (400, "/decompress", b'{"items": [{"container": "*"}]}', JSON, "*/*", "base64"),
         (406, "/decompress?output=codes", right, CONTAINER, PNG, JSON),
         (422, "/decompress?output=z", right, CONTAINER, "*/*", "known: codes, images"),
