@@ -19,6 +19,9 @@ from service.sizes import example, row_values
 Modality = Literal["image", "audio"]
 State = Literal["loading", "ready", "draining", "failed"]
 
+_LARGE_VALUES = 2**20
+"""Runs whose largest tensor has so many values, such as a picture of 600 x 600, give their memory back."""
+
 SAMPLE_SLICE = 32
 """Importance samples of one run of `log_weight`: whatever the batch, so that a row alone gives the same numbers."""
 
@@ -203,7 +206,9 @@ class Engine:
 
     def _run_graph(self, key: Key, rows: Arrays) -> Arrays:
         """Run one batch; called in the batcher's thread."""
-        return self._models[key.model].sessions[key.operation].run(rows)
+        rows_run = len(next(iter(rows.values())))
+        large = rows_run * self._row_values(key) >= _LARGE_VALUES
+        return self._models[key.model].sessions[key.operation].run(rows, give_back=large)
 
     def _compute_buckets(self, key: Key) -> tuple[int, ...]:
         """Give the batch sizes whose largest tensor stays within the budget; a single row is always run."""

@@ -157,18 +157,29 @@ class Session:
             raise DeviceError(f"graph {role!r}: CUDA did not initialise for {path}; is the GPU's memory full?")
         graph.check(role, _types(session.get_inputs()), _types(session.get_outputs()))
         self._session = session
+        self._give_back = _giving_back(provider)
         self._outputs = read or tuple(tensor.name for tensor in graph.outputs)
 
-    def run(self, feeds: Arrays) -> Arrays:
+    def run(self, feeds: Arrays, *, give_back: bool = False) -> Arrays:
         """Run the graph once; blocks until it is done.
 
         Args:
             feeds: every input by name, axis 0 being the batch.
+            give_back: give the memory of the run back, which else stays with the session for the next one.
 
         Returns:
             The outputs by name.
         """
-        return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+        options = self._give_back if give_back else None
+        return dict(zip(self._outputs, self._session.run(self._outputs, feeds, options), strict=True))
+
+
+def _giving_back(provider: Provider) -> onnxruntime.RunOptions:
+    """Make the options of a run that gives its memory back."""
+    options = onnxruntime.RunOptions()
+    devices = "gpu:0" if provider == "cuda" else "cpu:0"
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", devices)
+    return options
 
 
 def _types(tensors: list[Any]) -> dict[str, DType]:

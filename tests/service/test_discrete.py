@@ -82,10 +82,10 @@ def test_a_deadline_ends_a_draw_between_two_steps(settings: Settings, monkeypatc
         session, steps = model.sessions["prior_pixel"], []
 
         class Slow:
-            def run(self, feeds: Any) -> Any:
+            def run(self, feeds: Any, **options: Any) -> Any:
                 steps.append(len(feeds["code"]))
                 time.sleep(0.02)
-                return session.run(feeds)
+                return session.run(feeds, **options)
 
         monkeypatch.setitem(model.sessions, "prior_pixel", Slow())
         with pytest.raises(DeadlineError):
