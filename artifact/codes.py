@@ -1,6 +1,6 @@
 """The host half of the prior graphs: from logits to code lengths and draws, and the order of the incremental calls."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -131,6 +131,26 @@ def sample_raster(
                 answer["logits"], uniform[:, place], temperature=temperature, top_k=top_k
             )
     return codes
+
+
+def complete(steps: Steps, run: Callable[[str, Arrays], Arrays]) -> Int32[np.ndarray, "B h w"]:
+    """Run steps to their end.
+
+    Args:
+        steps: see `sample_raster`.
+        run: from the role of a graph and its inputs to its outputs.
+
+    Returns:
+        The codes.
+    """
+    role, feeds = next(steps)
+    while True:
+        answer = run(role, feeds)
+        try:
+            role, feeds = steps.send(answer)
+        except StopIteration as end:
+            codes: Int32[np.ndarray, "B h w"] = end.value
+            return codes
 
 
 def _zero_states(graph: Signature, batch: int) -> Arrays:

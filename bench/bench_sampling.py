@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 from jaxtyping import Float64, Int32
 
-from artifact.codes import Arrays, draw_codes, sample_raster
+from artifact.codes import Arrays, complete, draw_codes, sample_raster
 from artifact.noise import CODES_STREAM, batch_uniform
 from bench.measure import spread
 from models.families.pixelcnn import PixelCNNConfig
@@ -76,12 +76,7 @@ def _incremental(
 ) -> Codes:
     """Draw place by place."""
     steps = sample_raster(signatures, _SIDE, _SIDE, uniform, None)
-    role, feeds = next(steps)
-    while True:
-        try:
-            role, feeds = steps.send(_run(sessions[role], feeds))
-        except StopIteration as end:
-            return end.value
+    return complete(steps, lambda role, feeds: _run(sessions[role], feeds))
 
 
 def _whole_passes(session: onnxruntime.InferenceSession, uniform: Float64[np.ndarray, "B places"]) -> Codes:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Float64, Int32, UInt8
 from numpy.typing import NDArray
 
 from artifact import manifest as schema
-from artifact.codes import Arrays, Steps, draw_codes, sample_raster
+from artifact.codes import Arrays, complete, draw_codes, sample_raster
 from artifact.noise import CODES_STREAM, POSTERIOR_STREAM, batch_normal, batch_uniform
 from models.bottleneck import GaussianBottleneck, VectorQuantizedBottleneck
 from models.model import LatentVariableModel
@@ -55,16 +55,6 @@ class Graphs:
     def run(self, role: str, feeds: Arrays) -> Arrays:
         """Run a graph; outputs by name."""
         return dict(zip(self.outputs[role], self.sessions[role].run(self.outputs[role], feeds), strict=True))
-
-    def steps(self, steps: Steps) -> Int32[np.ndarray, "B h w"]:
-        """Run incremental steps to their end."""
-        answer: Arrays | None = None
-        try:
-            while True:
-                role, feeds = next(steps) if answer is None else steps.send(answer)
-                answer = self.run(role, feeds)
-        except StopIteration as end:
-            return end.value
 
 
 @dataclass
@@ -217,9 +207,14 @@ def measure_prior_parity(
     uniform = batch_uniform(0, 0, _DRAWN_GRIDS, height * width, stream=CODES_STREAM)
     condition = np.arange(_DRAWN_GRIDS) % (classes + 1) if classes else None
     told: list[NDArray[np.generic]] = []
-    drawn = graphs.steps(
-        _listened(sample_raster({spec.role: spec for spec in specs}, height, width, uniform, condition), told)
-    )
+
+    def run(role: str, feeds: Arrays) -> Arrays:
+        answer = graphs.run(role, feeds)
+        if role == "prior_pixel":
+            told.append(answer["logits"])
+        return answer
+
+    drawn = complete(sample_raster({spec.role: spec for spec in specs}, height, width, uniform, condition), run)
     stepwise = np.stack(told, axis=1).reshape(_DRAWN_GRIDS, height, width, -1)
     parallel = graphs.run("prior", {"codes": drawn} | _condition(condition))["logits"]
     incremental_error = relative(stepwise, parallel)
@@ -255,16 +250,3 @@ def _near_border(logits: Float32[np.ndarray, "N K"], uniform: Float64[np.ndarray
 def _condition(condition: NDArray[np.int64] | None) -> Arrays:
     """Give the input that names classes, where there is one."""
     return {} if condition is None else {"condition": condition}
-
-
-def _listened(steps: Steps, told: list[NDArray[np.generic]]) -> Steps:
-    """Pass steps through, and keep the logits that they are sent."""
-    answer: Arrays | None = None
-    try:
-        while True:
-            request = next(steps) if answer is None else steps.send(answer)
-            answer = yield request
-            if "logits" in answer:
-                told.append(answer["logits"])
-    except StopIteration as end:
-        return end.value

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from artifact.codes import sample_raster, surprise_nats
+from artifact.codes import complete, sample_raster, surprise_nats
 from artifact.manifest import ImageGeometry
 from artifact.noise import CODES_STREAM, batch_uniform
 from artifact.store import Artifact, Store
@@ -160,7 +160,7 @@ def test_drawing_step_by_step_equals_drawing_by_whole_passes(vq_artifact: Artifa
     }
     uniform = batch_uniform(3, 0, 12, GRID * GRID, stream=CODES_STREAM)
     condition = np.arange(12) % 3
-    drawn = specs.steps(sample_raster(manifest.graphs, GRID, GRID, uniform, condition))
+    drawn = complete(sample_raster(manifest.graphs, GRID, GRID, uniform, condition), specs.run)
     codes = np.zeros_like(drawn)
     for place in range(GRID * GRID):
         row, column = divmod(place, GRID)

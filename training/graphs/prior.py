@@ -6,7 +6,7 @@ from jaxtyping import Float, Float64, Int, Int32, Int64
 from torch import Tensor, nn
 
 from artifact import manifest as schema
-from artifact.codes import sample_raster
+from artifact.codes import Arrays, complete, sample_raster
 from models.pixelcnn import GatedPixelCNN, PixelStep, RowStep
 from training.graphs.spec import GraphSpec
 
@@ -133,13 +133,10 @@ def draw(
         The codes.
     """
     specs = {spec.role: spec for spec in graphs(prior, *grid)}
-    steps = sample_raster(specs, *grid, uniform, condition)
-    role, feeds = next(steps)
-    while True:
+
+    def run(role: str, feeds: Arrays) -> Arrays:
         spec = specs[role]
         outputs = spec.module(*(torch.from_numpy(feeds[tensor.name]) for tensor in spec.inputs))
-        names = (tensor.name for tensor in spec.outputs)
-        try:
-            role, feeds = steps.send({name: value.numpy() for name, value in zip(names, outputs, strict=True)})
-        except StopIteration as end:
-            return end.value
+        return {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
+
+    return complete(sample_raster(specs, *grid, uniform, condition), run)
