@@ -295,12 +295,6 @@ class Manifest(Part):
             raise ValueError(f"prior_hash is {self.prior.prior_hash}, its graphs and weights give {expected}")
         return self
 
-    @property
-    def code_names(self) -> tuple[str, ...]:
-        """Name the tensors that hold the codes of each level, top first: a single one is plain `codes`."""
-        levels = [level for level in self.latent if isinstance(level, DiscreteLevel)]
-        return ("codes",) if len(levels) == 1 else tuple(f"codes_{index}" for index in range(len(levels)))
-
     def checksums(self) -> dict[str, str]:
         """Give the sha256 of every file that the artifact must hold, by file name."""
         return dict(self.files) | {graph.file: graph.sha256 for graph in self.graphs.values()}

@@ -16,7 +16,7 @@ from training.evaluate import bounds, evaluate_run
 from training.export import export
 from training.fit_model import fit
 from training.fit_prior import fit_prior
-from training.recipe import read_recipe
+from training.recipe import Recipe, read_recipe
 from training.run import Run
 
 RECIPE = """
@@ -36,13 +36,17 @@ batch_size = 32
 """
 
 
-def test_bounds_over_the_service_are_those_of_the_evaluation(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
-    np.save(tmp_path / "images.npy", images)
-    (tmp_path / "noise-vae.toml").write_text(RECIPE.format(root=tmp_path / "images.npy"))
-    recipe = read_recipe(tmp_path / "noise-vae.toml")
-    run = Run(tmp_path / "run")
+def fitted(text: str, folder: Path) -> tuple[Run, Recipe]:
+    """Fit a recipe to pictures of noise."""
+    np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8))
+    (folder / "recipe.toml").write_text(text.format(root=folder / "images.npy"))
+    recipe, run = read_recipe(folder / "recipe.toml"), Run(folder / "run")
     fit(run, recipe, resume=False)
+    return run, recipe
+
+
+def test_bounds_over_the_service_are_those_of_the_evaluation(tmp_path: Path) -> None:
+    run, recipe = fitted(RECIPE, tmp_path)
     splits = load(recipe.data)
     export(run, splits, Store(tmp_path / "store"))
     expected = bounds(run.model(recipe, (8, 8, 3)), splits.test.fixed(), samples=70, seed=5)
@@ -75,12 +79,7 @@ batch_size = 32
 
 
 def test_the_bound_of_codes_over_the_service_is_that_of_the_evaluation(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
-    np.save(tmp_path / "images.npy", images)
-    (tmp_path / "noise-vq.toml").write_text(CODES_RECIPE.format(root=tmp_path / "images.npy"))
-    recipe = read_recipe(tmp_path / "noise-vq.toml")
-    run = Run(tmp_path / "run")
-    fit(run, recipe, resume=False)
+    run, recipe = fitted(CODES_RECIPE, tmp_path)
     fit_prior(run, recipe, resume=False)
     splits = load(recipe.data)
     export(run, splits, Store(tmp_path / "store"))

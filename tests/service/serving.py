@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from service.app import create_app
+from service.engine import Engine
 from service.settings import Settings
 
 PROBLEM = "application/problem+json"
@@ -78,3 +79,17 @@ def loaded(data: bytes) -> Any:
 def post(client: Client, path: str, data: bytes = b"", content_type: str = "", accept: str = "*/*") -> Any:
     headers = {"accept": accept} | ({"content-type": content_type} if content_type else {})
     return client.post(path, content=data, headers=headers)
+
+
+def with_engine(settings: Settings, body: Callable[[Engine], Awaitable[Any]]) -> Any:
+    """Run a body with an engine that is started, and stopped in any case."""
+
+    async def main() -> Any:
+        engine = Engine(settings)
+        await engine.start()
+        try:
+            return await body(engine)
+        finally:
+            await engine.stop()
+
+    return asyncio.run(main())

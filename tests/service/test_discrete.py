@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,10 @@ from service.errors import DeadlineError, OverloadedError, ParameterError
 from service.requests import Deadline
 from service.sampling import sample_codes
 from service.settings import Settings
+from tests.service.serving import with_engine
 from tests.toys import tokens
 from tests.toys.publish import publish
 from tests.toys.tokens import ToyTokens
-
-Body = Callable[[Engine], Awaitable[Any]]
-
-
-def with_engine(settings: Settings, body: Body) -> Any:
-    async def main() -> Any:
-        engine = Engine(settings)
-        await engine.start()
-        try:
-            return await body(engine)
-        finally:
-            await engine.stop()
-
-    return asyncio.run(main())
 
 
 async def drawn(engine: Engine, model: ServedModel, *, n: int, first_index: int = 0, label: str = "none") -> np.ndarray:

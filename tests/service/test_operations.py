@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +23,7 @@ from service.errors import (
     UnknownModelError,
 )
 from service.settings import Settings
-
-Body = Callable[[Engine], Awaitable[Any]]
-
-
-def with_engine(settings: Settings, body: Body) -> Any:
-    async def main() -> Any:
-        engine = Engine(settings)
-        await engine.start()
-        try:
-            return await body(engine)
-        finally:
-            await engine.stop()
-
-    return asyncio.run(main())
+from tests.service.serving import with_engine
 
 
 def model_of(engine: Engine, name: str) -> ServedModel:
