@@ -13,13 +13,13 @@ from fastapi.openapi.utils import get_openapi
 from artifact.errors import ArtifactError
 from service import documentation, problems
 from service.edge import Edge
-from service.engine import Engine
+from service.engine.engine import Engine
+from service.engine.runtime import available_cores
 from service.errors import ServiceError
 from service.metrics import Metrics
 from service.requests import Service
 from service.routes import codebook, control
 from service.routes.tensors import ENDPOINTS
-from service.runtime import available_cores
 from service.settings import Settings
 
 _LOG = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from service.engine import Engine
+from service.engine.engine import Engine
 from service.errors import DeadlineError
 from service.metrics import Metrics
 from service.settings import Settings

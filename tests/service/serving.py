@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from service.app import create_app
-from service.engine import Engine
+from service.engine.engine import Engine
 from service.settings import Settings
 
 PROBLEM = "application/problem+json"
@@ -42,13 +42,18 @@ def serving(settings: Settings) -> Iterator[Client]:
         runner.run(lifespan.__aenter__())
         client = Client(app, runner)
         try:
-            for _ in range(2000):
-                if client.get("/readyz").status_code == 200:
-                    break
+            runner.run(_ready(client))
             yield client
         finally:
             runner.run(client.client.aclose())
             runner.run(lifespan.__aexit__(None, None, None))
+
+
+async def _ready(client: Client) -> None:
+    """Wait for the models, however slow the machine is."""
+    async with asyncio.timeout(60):
+        while (await client.client.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - as a prober asks
+            await asyncio.sleep(0.01)
 
 
 def png(image: np.ndarray, kind: str = "png") -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.batcher import Arrays, Batcher, Key
+from service.engine.batcher import Arrays, Batcher, Key
 from service.errors import OverloadedError, UnavailableError
 
 

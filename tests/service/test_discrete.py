@@ -12,7 +12,7 @@ from artifact.noise import CODES_STREAM, batch_uniform
 from media.geometry import Placement
 from service import discrete
 from service.conditions import to_condition
-from service.engine import Engine, ServedModel
+from service.engine.engine import Engine, ServedModel
 from service.errors import DeadlineError, OverloadedError, ParameterError
 from service.requests import Deadline
 from service.sampling import sample_codes

@@ -12,8 +12,9 @@ import pytest
 from artifact.errors import ArtifactError, ChecksumError, SignatureError
 from artifact.manifest import MANIFEST_FILE
 from artifact.noise import POSTERIOR_STREAM, PRIOR_STREAM, batch_normal
-from service import continuous, operations, runtime
-from service.engine import Engine, ServedModel
+from service import continuous, operations
+from service.engine import runtime
+from service.engine.engine import Engine, ServedModel
 from service.errors import (
     CapabilityError,
     DeviceError,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from artifact.manifest import DiscreteLevel, ImageGeometry, Manifest
-from service.batcher import Arrays, Key
+from service.engine.batcher import Arrays, Key
 
 _EXAMPLE_MULTIPLES = 8
 """The side of an example, in the smallest steps that a side can have."""

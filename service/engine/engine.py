@@ -10,11 +10,11 @@ import numpy as np
 from artifact.errors import ArtifactError
 from artifact.manifest import Capability, DiscreteLevel, ImageGeometry, Manifest
 from artifact.store import Artifact, Store
-from service.batcher import Arrays, Batcher, Key, Load
+from service.engine.batcher import Arrays, Batcher, Key, Load
+from service.engine.runtime import DeviceReport, Session, choose_device
+from service.engine.sizes import example, row_values
 from service.errors import CapabilityError, ServiceError, UnavailableError, UnknownModelError
-from service.runtime import DeviceReport, Session, choose_device
 from service.settings import Settings
-from service.sizes import example, row_values
 
 Modality = Literal["image", "audio"]
 State = Literal["loading", "ready", "draining", "failed"]

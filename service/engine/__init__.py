@@ -1,0 +1,1 @@
+"""The engine: models in memory and the work that their graphs do, without a word of HTTP."""
