@@ -10,7 +10,8 @@ from codec.codes import read_codes, write_codes
 from codec.container import PREFIX_BYTES, Container, read_container
 from codec.layout import Layout, LevelLayout
 from service.discrete import level_of
-from service.engine.engine import Engine, ServedModel
+from service.engine.engine import Engine
+from service.engine.opening import ServedModel
 from service.errors import ParameterError, UnknownModelError
 from service.faults import naming
 from service.limits import check_pixels

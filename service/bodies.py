@@ -16,7 +16,7 @@ from artifact.manifest import ImageGeometry
 from media.arrays import read_npy
 from media.geometry import Placement, fit_image
 from media.images import read_image
-from service.engine.engine import ServedModel
+from service.engine.opening import ServedModel
 from service.errors import MalformedError, ParameterError, ServiceError, TooLargeError
 from service.faults import naming
 from service.limits import check_pixels, check_rows

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from service.engine.engine import ServedModel
+from service.engine.opening import ServedModel
 from service.errors import ParameterError
 
 NO_CLASS = "none"

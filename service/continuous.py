@@ -8,7 +8,8 @@ from jaxtyping import Float32, UInt8
 from artifact.bounds import BoundAccumulator, BoundEstimate
 from artifact.manifest import ContinuousLevel, ImageGeometry
 from artifact.noise import PRIOR_STREAM, batch_normal
-from service.engine.engine import SAMPLE_SLICE, Engine, ServedModel
+from service.engine.engine import Engine
+from service.engine.opening import SAMPLE_SLICE, ServedModel
 from service.errors import CapabilityError, ParameterError, TooLargeError
 from service.limits import check_pixels
 from service.operations import check_draw, check_noise, to_pixels

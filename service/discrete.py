@@ -12,7 +12,8 @@ from artifact.bounds import bits_per_dim
 from artifact.codes import surprise_nats
 from artifact.manifest import DiscreteLevel, ImageGeometry
 from media.geometry import Placement
-from service.engine.engine import Engine, ServedModel
+from service.engine.engine import Engine
+from service.engine.opening import ServedModel
 from service.errors import CapabilityError, ParameterError
 from service.limits import check_pixels
 from service.operations import to_pixels

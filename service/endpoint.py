@@ -12,7 +12,7 @@ from artifact.manifest import Capability
 from service import answers, bodies, negotiation
 from service.answers import Answer
 from service.bodies import OPTION_BODIES, Body
-from service.engine.engine import ServedModel
+from service.engine.opening import ServedModel
 from service.errors import ParameterError
 from service.operations import check_images
 from service.options import Options, read_options

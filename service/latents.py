@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from media.arrays import read_npy, read_npz
 from service.bodies import NPY, NPZ, Body, read_member
-from service.engine.engine import ServedModel
+from service.engine.opening import ServedModel
 from service.errors import ParameterError
 from service.limits import check_rows
 from service.settings import Settings

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from artifact.manifest import Tensor
 from artifact.noise import MAX_SEED
-from service.engine.engine import ServedModel
+from service.engine.opening import ServedModel
 from service.errors import ParameterError, TooLargeError
 from service.settings import Settings
 

@@ -13,7 +13,8 @@ from artifact.manifest import CodePrior
 from artifact.noise import CODES_STREAM, batch_uniform
 from service.conditions import to_condition
 from service.discrete import level_of
-from service.engine.engine import Engine, ServedModel
+from service.engine.engine import Engine
+from service.engine.opening import ServedModel
 from service.errors import CapabilityError, ParameterError
 from service.limits import check_pixels
 from service.operations import check_draw

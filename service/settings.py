@@ -25,8 +25,11 @@ class Settings(BaseSettings):
     device: Device = Field(default="auto", description="auto takes CUDA where it works, cuda demands it")
     threads: int = Field(default=0, ge=0, description="threads of one graph run; 0: as many as there are cores")
     buckets: Annotated[tuple[int, ...], NoDecode] = Field(
-        default=(1, 2, 4, 8, 16, 32), description="batch sizes that graphs are run at, separated by commas"
+        default=(),
+        description="batch sizes that graphs are run at, separated by commas; empty: those that are fast, measured at "
+        "the first start and kept in the store",
     )
+    runners: int = Field(default=1, ge=1, le=64, description="graph runs at a time; cores / threads for throughput")
     max_body_bytes: int = Field(default=32 * 2**20, gt=0, description="largest request body")
     max_json_body_bytes: int = Field(
         default=8 * 2**20, gt=0, description="largest JSON body, which takes many times its size in memory"
@@ -48,11 +51,11 @@ class Settings(BaseSettings):
     max_rows: int = Field(default=1024, gt=0, description="most items of one request")
     max_importance_samples: int = Field(default=5000, gt=0, description="most importance samples of one item")
     max_queue_rows: int = Field(default=4096, gt=0, description="most rows waiting; beyond it requests get 429")
-    max_queue_values: int = Field(
-        default=2**28,
+    max_queue_bytes: int = Field(
+        default=2**30,
         gt=0,
-        description="most values waiting, rows times the largest input or output of a row; beyond it requests get 429, "
-        "unless nothing waits",
+        description="most bytes waiting, inputs and outputs of all rows; beyond it requests get 429, unless nothing "
+        "waits",
     )
     deadline_s: float = Field(default=60.0, gt=0, description="seconds after which a request is given up with 504")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much to log")
@@ -69,8 +72,8 @@ class Settings(BaseSettings):
     @classmethod
     def _order(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         """Sort the batch sizes and drop repeated ones."""
-        if not value or min(value) < 1:
-            raise ValueError(f"buckets are {value}, expected at least one batch size, each 1 or more, such as 1,4,16")
+        if min(value, default=1) < 1:
+            raise ValueError(f"buckets are {value}, expected batch sizes of 1 or more, such as 1,4,16")
         return tuple(sorted(set(value)))
 
     @model_validator(mode="after")

@@ -1,126 +1,150 @@
-"""The batcher: rows of requests that ask for the same graph run together, in buckets, on one worker thread."""
+"""The batcher: rows of requests that ask for the same graph run together."""
 
 import asyncio
-import logging
 import math
-import time
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any
+from itertools import count
+from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from service.engine.lanes import Caller, Lane, current_caller
+from service.engine.queues import Kernel, RowQueue
+from service.engine.work import Arrays, Work, count_rows, tell
+from service.engine.worker import Turn, Worker
 from service.errors import OverloadedError, UnavailableError
 
-_LOG = logging.getLogger(__name__)
+_BULK_SHARE = 8
+"""One turn in so many belongs to the bulk lane while both wait, so that it does not starve."""
 
-_WEIGHT_OF_NEW = 0.1
-"""Of the last run in the running mean of the time that a row takes."""
+_QUEUES = 256
+"""So many empty queues are kept with their buffers; pictures of any size make a queue for every size."""
 
-Arrays = dict[str, NDArray[Any]]
+
+M = TypeVar("M", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Key:
+class Key(Generic[M]):
     """What rows must have in common to run together.
 
     Attributes:
-        model: the model's reference, `name@version`.
+        model: whatever names it; while rows of it wait it is kept alive.
         operation: the graph's role.
         signature: name, shape of one row and dtype of every input.
     """
 
-    model: str
+    model: M
     operation: str
     signature: tuple[tuple[str, tuple[int, ...], str], ...]
 
     @classmethod
-    def of(cls, model: str, operation: str, rows: Arrays) -> "Key":
+    def of(cls, model: M, operation: str, rows: Arrays) -> "Key[M]":
         """Give the key of a request's inputs, `[B, ...]` each."""
         signature = tuple((name, array.shape[1:], array.dtype.str) for name, array in sorted(rows.items()))
         return cls(model, operation, signature)
 
 
-Run = Callable[[Key, Arrays], Arrays]
-Buckets = Callable[[Key], tuple[int, ...]]
-RowValues = Callable[[Key], int]
-
-
-@dataclass
-class Load:
-    """What the runs of one graph have come to.
+@dataclass(frozen=True)
+class Limits:
+    """How much may wait.
 
     Attributes:
-        runs: how many.
-        rows: rows that somebody had asked for, padding not counted.
-        seconds: in the graph.
+        rows: of all requests.
+        bytes: of the inputs and outputs of all rows that wait, unless a request alone has more.
     """
 
-    runs: int = 0
-    rows: int = 0
-    seconds: float = 0.0
+    rows: int
+    bytes: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """Rows of one request, no more than the largest bucket, how many values they come to, and where the answer goes."""
+class Source(Protocol):
+    """Whatever has turns to be run."""
 
-    rows: Arrays
-    size: int
-    values: int
-    answer: asyncio.Future[Arrays]
+    def head(self, lane: Lane) -> int | None:
+        """Give the ticket of the oldest work that waits in a lane; None where none does."""
+        ...
+
+    def take(self, lane: Lane) -> Turn | None:
+        """Take the next turn."""
+        ...
 
 
-class Batcher:
+class Batcher(Generic[M]):
     """Joins rows of concurrent requests into runs.
 
-    It conserves work: whatever waits is run as soon as the worker is free, and accumulates only while it is busy.
-    Keys take turns; within a key, first come, first served. One event loop owns the batcher, one thread runs.
+    It conserves work: what waits is run as soon as a runner is free, and accumulates only while all are busy; there is
+    no timer. The oldest work goes first, the interactive lane before the bulk one.
 
     Args:
-        run: computes the outputs of a batch; called in the worker thread.
-        buckets: gives the batch sizes that a key is run at, rising.
-        row_values: gives the values that a row of a key comes to.
-        max_queue_rows: most rows that may wait.
-        max_queue_values: most values that may wait, unless a request alone has more.
-
-    Attributes:
-        loads: by model and operation, since the start.
+        kernel: gives the graph of a key; called once for each queue.
+        limits: of what may wait.
+        runners: threads that run at a time.
     """
 
-    def __init__(
-        self, run: Run, *, buckets: Buckets, row_values: RowValues, max_queue_rows: int, max_queue_values: int
-    ) -> None:
-        self.loads: defaultdict[tuple[str, str], Load] = defaultdict(Load)
-        self._run = run
-        self._buckets = buckets
-        self._row_values = row_values
-        self._max_queue_rows = max_queue_rows
-        self._max_queue_values = max_queue_values
-        self._queues: OrderedDict[Key, deque[_Piece]] = OrderedDict()
-        self._queue_rows = 0
-        self._queue_values = 0
-        self._row_time_s = 0.0
-        self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher")
-        self._worker: asyncio.Task[None] | None = None
+    def __init__(self, kernel: Callable[[Key[M]], Kernel], *, limits: Limits, runners: int = 1) -> None:
+        self._kernel = kernel
+        self._limits = limits
+        self._runners = runners
+        self._queues: OrderedDict[Key[M], RowQueue] = OrderedDict()
+        self._busy: dict[int, RowQueue] = {}
+        self._sources: list[Source] = []
+        self._tickets = count()
+        self._rows = 0
+        self._bytes = 0
+        self._turns_since_bulk = 0
         self._closed: str | None = None
+        self._worker = Worker(self._take, runners=runners)
 
     @property
     def queue_rows(self) -> int:
         """Rows that wait for their run."""
-        return self._queue_rows
+        return self._rows
 
     @property
-    def closed(self) -> str | None:
-        """Why nothing is taken any more; None while it is."""
-        return self._closed
+    def backlog_s(self) -> float:
+        """How long what waits will take, by what its graphs took so far."""
+        return sum(queue.rows * queue.row_s for queue in list(self._busy.values())) / self._runners
 
-    async def submit(self, key: Key, rows: Arrays, *, admit: int | None = None) -> Arrays:
+    @property
+    def fault(self) -> str | None:
+        """Why work is not done as it should be; None while it is."""
+        return self._closed or self._worker.fault
+
+    @property
+    def deaths(self) -> int:
+        """Runners that have died and were replaced."""
+        return self._worker.deaths
+
+    def start(self) -> None:
+        """Start the runners."""
+        self._worker.start()
+
+    def ticket(self) -> int:
+        """Give the next place in the order of arrival."""
+        return next(self._tickets)
+
+    def add_source(self, source: Source) -> None:
+        """Let something else than rows have turns.
+
+        Args:
+            source: asked for turns with the lock of `changed` held.
+        """
+        with self._worker.changed:
+            self._sources.append(source)
+
+    def remove_source(self, source: Source) -> None:
+        """Ask a source no more."""
+        with self._worker.changed:
+            self._sources.remove(source)
+
+    @property
+    def changed(self) -> threading.Condition:
+        """Guards what sources and queues hold; see `Worker.changed`."""
+        return self._worker.changed
+
+    async def submit(self, key: Key[M], rows: Arrays, *, admit: int | None = None) -> Arrays:
         """Run rows and await their outputs.
 
         Args:
@@ -133,177 +157,118 @@ class Batcher:
             Every output by name, `[B, ...]`.
 
         Raises:
-            OverloadedError: too many rows or values wait.
-            UnavailableError: the batcher was stopped, or its worker died.
+            OverloadedError: too much waits.
+            UnavailableError: the batcher was stopped, or the runner of these rows died.
+            DeadlineError: the caller's deadline passed before they were run.
         """
-        total, values = _rows(rows), self._row_values(key)
-        self._admit(total if admit is None else admit, values)
-        loop = asyncio.get_running_loop()
-        largest = self._buckets(key)[-1]
-        pieces = []
-        for start in range(0, total, largest):
-            part = {name: array[start : start + largest] for name, array in rows.items()}
-            size = min(largest, total - start)
-            pieces.append(_Piece(part, size, size * values, loop.create_future()))
-        self._queues.setdefault(key, deque()).extend(pieces)
-        self._queue_rows += total
-        self._queue_values += total * values
-        self._arrived.set()
-        if self._worker is None:
-            self._worker = loop.create_task(self._work())
+        queue = self._queues.get(key) or self._open(key)
+        caller = current_caller()
+        size, row_bytes = count_rows(rows), queue.kernel.row_bytes
+        self.admit(size if admit is None else admit, row_bytes, queue.row_s, caller)
+        work = Work(rows, row_bytes, caller, self.ticket())
+        with self._worker.changed:
+            queue.add(work)
+            self._busy[id(queue)] = queue
+            self._rows += size
+            self._bytes += size * row_bytes
+            self._worker.changed.notify()
         try:
-            answers = await asyncio.gather(*(piece.answer for piece in pieces))
+            return await work.answer
         finally:
-            for piece in pieces:
-                piece.answer.cancel()
-        return answers[0] if len(answers) == 1 else await asyncio.to_thread(_join, answers)
+            work.answer.cancel()
 
-    async def stop(self) -> None:
-        """Let the run in progress end, refuse what waits, and take nothing any more."""
-        self._close("the service is shutting down; ask another replica or come back later")
-        self._arrived.set()
-        if self._worker is not None:
-            await self._worker
-        self._thread.shutdown(wait=False)
+    def admit(self, rows: int, row_bytes: int, row_s: float, caller: Caller) -> None:
+        """Let a request in, or refuse it.
 
-    def _admit(self, rows: int, values: int) -> None:
-        """Let a request of so many rows in, of so many values each."""
+        Args:
+            rows: of the request; 0 where it has been let in before.
+            row_bytes: of each.
+            row_s: the time that each takes.
+            caller: who asks.
+
+        Raises:
+            OverloadedError: too much waits.
+            UnavailableError: the batcher was stopped.
+        """
         if self._closed is not None:
             raise UnavailableError(self._closed)
-        if rows and self._queue_rows + rows > self._max_queue_rows:
-            raise self._overloaded(f"{rows} more would exceed {self._max_queue_rows}", "send fewer rows")
         # Where nothing waits even the largest request is let in, lest it be refused for ever.
-        if rows and self._queue_rows and self._queue_values + rows * values > self._max_queue_values:
+        if not rows or not self._rows:
+            return
+        if self._rows + rows > self._limits.rows:
+            raise self._overloaded(f"{rows} more would exceed {self._limits.rows}", "send fewer rows")
+        if self._bytes + rows * row_bytes > self._limits.bytes:
             raise self._overloaded(
-                f"they and {rows} more of {values} values each would exceed {self._max_queue_values} values",
+                f"they and {rows} more of {row_bytes} bytes each would exceed {self._limits.bytes} bytes",
                 "send fewer or smaller rows",
             )
+        if caller.expires_s is None:
+            return
+        wait_s = self.backlog_s + rows * row_s / self._runners
+        if caller.would_leave_in(wait_s):
+            raise self._overloaded(f"{rows} more would be done in {wait_s:.1f} s, past the deadline", "send fewer rows")
+
+    async def stop(self) -> None:
+        """Let the turns in progress end, refuse what waits, and take nothing any more."""
+        self._closed = self._closed or "the service is shutting down; ask another replica or come back later"
+        with self._worker.changed:
+            left = [work for queue in self._busy.values() for work in queue.everything()]
+            self._busy.clear()
+        tell([(work, UnavailableError(self._closed)) for work in left])
+        await asyncio.to_thread(self._worker.stop)
+
+    def _open(self, key: Key[M]) -> RowQueue:
+        """Make the queue of a key, and drop the buffers of those long unused."""
+        queue = RowQueue(self._kernel(key), self._release)
+        with self._worker.changed:
+            self._queues[key] = queue
+            unused = [known for known, other in self._queues.items() if not other.rows]
+            for known in unused[: max(0, len(self._queues) - _QUEUES)]:
+                del self._queues[known]
+        return queue
+
+    def forget(self, model: M) -> None:
+        """Drop the queues and buffers of a model in which nothing waits."""
+        with self._worker.changed:
+            for key in [key for key, queue in self._queues.items() if key.model is model and not queue.rows]:
+                del self._queues[key]
+
+    def _release(self, rows: int, size: int) -> None:
+        """Count rows out."""
+        self._rows -= rows
+        self._bytes -= size
+
+    def _take(self) -> Turn | None:
+        """Choose the next turn: the oldest work of the lane whose turn it is."""
+        for lane in self._lanes():
+            while (source := self._oldest(lane)) is not None:
+                turn = source.take(lane)
+                if isinstance(source, RowQueue) and not source.rows:
+                    del self._busy[id(source)]
+                if turn is not None:
+                    self._turns_since_bulk = 0 if lane is Lane.BULK else self._turns_since_bulk + 1
+                    return turn
+        return None
+
+    def _lanes(self) -> tuple[Lane, Lane]:
+        """Give the lanes in the order in which they are served now."""
+        if self._turns_since_bulk >= _BULK_SHARE - 1:
+            return Lane.BULK, Lane.INTERACTIVE
+        return Lane.INTERACTIVE, Lane.BULK
+
+    def _oldest(self, lane: Lane) -> Source | None:
+        """Find who has the oldest work of a lane."""
+        best: Source | None = None
+        best_ticket = math.inf
+        for source in (*self._busy.values(), *self._sources):
+            ticket = source.head(lane)
+            if ticket is not None and ticket < best_ticket:
+                best, best_ticket = source, ticket
+        return best
 
     def _overloaded(self, reason: str, cure: str) -> OverloadedError:
         """Say what waits, what would be too much, and when to come again."""
-        wait_s = max(1, math.ceil(self._queue_rows * self._row_time_s))
+        wait_s = max(1, math.ceil(self.backlog_s))
         return OverloadedError(
-            f"{self._queue_rows} rows wait already and {reason}; come again in {wait_s} s, or {cure}", wait_s
+            f"{self._rows} rows wait already and {reason}; come again in {wait_s} s, or {cure}", wait_s
         )
-
-    async def _work(self) -> None:
-        """Run batch after batch until the batcher is closed; no caller is left waiting, however this ends."""
-        reason = "the worker was cancelled"
-        try:
-            while self._closed is None:
-                await self._arrived.wait()
-                self._arrived.clear()
-                while batch := self._next_batch():
-                    await self._run_batch(*batch)
-        except Exception as error:  # noqa: BLE001 - it ends here, in the log and in what callers are told
-            reason = repr(error)
-            _LOG.exception("the batcher's worker died")
-        finally:
-            self._close(f"the worker of the service died ({reason}); it must be restarted")
-
-    def _next_batch(self) -> tuple[Key, list[_Piece]] | None:
-        """Take pieces of the key whose turn it is, up to the largest bucket; drop those nobody waits for."""
-        while self._queues:
-            key, queue = self._queues.popitem(last=False)
-            pieces: list[_Piece] = []
-            room = self._buckets(key)[-1]
-            while queue and (queue[0].size <= room or queue[0].answer.done()):
-                piece = queue.popleft()
-                self._queue_rows -= piece.size
-                self._queue_values -= piece.values
-                if not piece.answer.done():
-                    pieces.append(piece)
-                    room -= piece.size
-            if queue:
-                self._queues[key] = queue
-            if pieces:
-                return key, pieces
-        return None
-
-    async def _run_batch(self, key: Key, pieces: list[_Piece]) -> None:
-        """Compute pieces in the worker thread and hand each its answer or its own error."""
-        start_s = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        try:
-            answers = await loop.run_in_executor(self._thread, self._compute, key, [piece.rows for piece in pieces])
-        except BaseException:
-            for piece in pieces:
-                _resolve(piece, UnavailableError("the worker of the service died; send the request again"))
-            raise
-        for piece, answer in zip(pieces, answers, strict=True):
-            _resolve(piece, answer)
-        row_time_s = (time.perf_counter() - start_s) / sum(piece.size for piece in pieces)
-        self._row_time_s += _WEIGHT_OF_NEW * (row_time_s - self._row_time_s)
-
-    def _compute(self, key: Key, parts: list[Arrays]) -> list[Arrays | Exception]:
-        """Run parts together; where that fails, each alone, so that a bad one fails alone. Runs in the thread."""
-        try:
-            outputs = self._run_padded(key, _join(parts))
-        except BaseException as error:  # noqa: BLE001 - whatever a graph raises is the answer to whoever asked for it
-            return [_fault(error)] if len(parts) == 1 else [self._compute(key, [part])[0] for part in parts]
-        ends = list(accumulate(_rows(part) for part in parts))
-        starts = [0, *ends[:-1]]
-        return [
-            {name: array[start:end] for name, array in outputs.items()} for start, end in zip(starts, ends, strict=True)
-        ]
-
-    def _run_padded(self, key: Key, rows: Arrays) -> Arrays:
-        """Run rows at the smallest bucket that holds them, the last row repeated to fill it."""
-        count = _rows(rows)
-        padding = next(bucket for bucket in self._buckets(key) if bucket >= count) - count
-        if padding:
-            rows = {name: _repeat_last(array, padding) for name, array in rows.items()}
-        start_s = time.perf_counter()
-        outputs = self._run(key, rows)
-        load = self.loads[key.model, key.operation]
-        load.runs, load.rows, load.seconds = (
-            load.runs + 1,
-            load.rows + count,
-            load.seconds + time.perf_counter() - start_s,
-        )
-        return {name: array[:count] for name, array in outputs.items()}
-
-    def _close(self, reason: str) -> None:
-        """Take nothing any more and refuse what waits; the first reason stays."""
-        if self._closed is not None:
-            return
-        self._closed = reason
-        while self._queues:
-            _, queue = self._queues.popitem()
-            for piece in queue:
-                _resolve(piece, UnavailableError(reason))
-        self._queue_rows = self._queue_values = 0
-
-
-def _resolve(piece: _Piece, answer: Arrays | Exception) -> None:
-    """Give a piece its answer, unless nobody waits for it any more."""
-    if piece.answer.done():
-        return
-    if isinstance(answer, Exception):
-        piece.answer.set_exception(answer)
-    else:
-        piece.answer.set_result(answer)
-
-
-def _fault(error: BaseException) -> Exception:
-    """Give an error as one that a future can hold and that ends nothing but the request."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration):
-        return error
-    return RuntimeError(f"the graph's run raised {error!r}")
-
-
-def _repeat_last(array: NDArray[Any], times: int) -> NDArray[Any]:
-    """Fill an array up with its last row."""
-    return np.concatenate([array, np.repeat(array[-1:], times, axis=0)])
-
-
-def _rows(arrays: Arrays) -> int:
-    """Count the rows of arrays that all have as many."""
-    return len(next(iter(arrays.values())))
-
-
-def _join(parts: Sequence[Arrays]) -> Arrays:
-    """Put arrays of the same names one below the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -113,6 +113,11 @@ def _session(path: Path, provider: Provider, threads: int) -> onnxruntime.Infere
     return onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
 
 
+def runtime_version() -> str:
+    """Name the version of ONNX Runtime."""
+    return str(onnxruntime.__version__)
+
+
 def available_cores() -> int:
     """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -1,11 +1,13 @@
 """The sizes of a graph's tensors, where its model takes pictures of any size."""
 
 import math
+from typing import Any
 
 import numpy as np
 
-from artifact.manifest import DiscreteLevel, ImageGeometry, Manifest
-from service.engine.batcher import Arrays, Key
+from artifact.manifest import DiscreteLevel, ImageGeometry, Manifest, Tensor
+from service.engine.batcher import Key
+from service.engine.work import Arrays
 
 _EXAMPLE_MULTIPLES = 8
 """The side of an example, in the smallest steps that a side can have."""
@@ -35,7 +37,7 @@ def example(manifest: Manifest, role: str, samples: int) -> Arrays:
     }
 
 
-def row_values(manifest: Manifest, key: Key) -> int:
+def row_values(manifest: Manifest, key: Key[Any]) -> int:
     """Count the values of the largest input or output that one row of a run has; what lies between is not seen.
 
     Args:
@@ -45,18 +47,36 @@ def row_values(manifest: Manifest, key: Key) -> int:
     Returns:
         Values of an input or an output, times the importance samples where the graph makes one for each.
     """
+    return max(_values(tensor, sizes) for tensor, sizes in _sized(manifest, key))
+
+
+def row_bytes(manifest: Manifest, key: Key[Any]) -> int:
+    """Count the bytes of all inputs and outputs that one row of a run has."""
+    return sum(_values(tensor, sizes) * np.dtype(tensor.dtype).itemsize for tensor, sizes in _sized(manifest, key))
+
+
+def example_values(manifest: Manifest, role: str) -> int:
+    """Count the values of the largest input or output of an example's row."""
+    return row_values(manifest, Key.of(None, role, example(manifest, role, 1)))
+
+
+def _sized(manifest: Manifest, key: Key[Any]) -> list[tuple[Tensor, dict[str, int]]]:
+    """Give the inputs and outputs of a graph with the sizes of their symbolic axes."""
     graph = manifest.graphs[key.operation]
     shapes = {name: shape for name, shape, _ in key.signature}
     sizes: dict[str, int] = {}
     for tensor in graph.inputs:
         axes = zip(tensor.shape[1:], shapes[tensor.name], strict=True)
         sizes |= {axis: size for axis, size in axes if isinstance(axis, str)}
-    samples = sizes.pop("S", 1)
     sizes = _of_both_scales(manifest, sizes)
-    shapes_of_one = [tensor.shape[1:] for tensor in (*graph.inputs, *graph.outputs)]
-    return samples * max(
-        math.prod(sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in shape) for shape in shapes_of_one
-    )
+    return [(tensor, sizes) for tensor in (*graph.inputs, *graph.outputs)]
+
+
+def _values(tensor: Tensor, sizes: dict[str, int]) -> int:
+    """Count the values of one row, and of each importance sample that the graph makes such a tensor for."""
+    samples = sizes.get("S", 1)
+    axes = [axis for axis in tensor.shape[1:] if axis != "S"]
+    return samples * math.prod(sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in axes)
 
 
 def _of_both_scales(manifest: Manifest, sizes: dict[str, int]) -> dict[str, int]:

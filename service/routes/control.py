@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service.documentation import problems
-from service.engine.engine import ServedModel
+from service.engine.opening import ServedModel
 from service.options import NoOptions, read_options
 from service.requests import service_of
 

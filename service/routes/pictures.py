@@ -9,7 +9,8 @@ from media.distortion import mse, psnr_db
 from service.answers import IMAGES, PICTURES_FROM_PICTURES, Answer, figures, number, type_for
 from service.bodies import Pictures
 from service.endpoint import Call, read_pictures
-from service.engine.engine import Engine, ServedModel
+from service.engine.engine import Engine
+from service.engine.opening import ServedModel
 from service.options import ReconstructOptions
 
 _PEAK = 255.0

@@ -2,13 +2,19 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from service.engine.batcher import Arrays, Batcher, Key
-from service.errors import OverloadedError, UnavailableError
+from service.engine.batcher import Batcher, Key, Limits
+from service.engine.lanes import CALLER, Caller, Lane
+from service.engine.plan import Plan
+from service.engine.queues import Kernel, Load
+from service.engine.staging import Staging, plain_empty
+from service.engine.work import Arrays
+from service.errors import DeadlineError, OverloadedError, UnavailableError
 
 
 class Recorder:
@@ -20,7 +26,7 @@ class Recorder:
         self.gate.set()
         self.error: BaseException = ValueError("negative")
 
-    def __call__(self, key: Key, rows: Arrays) -> Arrays:
+    def __call__(self, key: Key[str], rows: Arrays) -> Arrays:
         self.gate.wait(10)
         self.batches.append((key.operation, len(rows["x"])))
         if (rows["x"] < 0).any():
@@ -32,27 +38,28 @@ def rows(*values: float) -> Arrays:
     return {"x": np.array(values, dtype=np.float32)[:, None]}
 
 
-def submit(batcher: Batcher, values: Arrays, operation: str = "double") -> "asyncio.Task[Arrays]":
+def submit(batcher: Batcher[str], values: Arrays, operation: str = "double") -> "asyncio.Task[Arrays]":
     return asyncio.ensure_future(batcher.submit(Key.of("model@1", operation, values), values))
 
 
 def scenario(
-    body: Callable[[Batcher, Recorder], object],
+    body: Callable[[Batcher[str], Recorder], object],
     buckets: tuple[int, ...] = (1, 2, 4),
     max_queue_rows: int = 100,
-    max_queue_values: int = 10_000,
+    max_queue_bytes: int = 10_000,
+    runners: int = 1,
 ) -> Recorder:
-    """Run a coroutine function with a fresh batcher, whose operation `large` is run row by row, each of 10 values."""
+    """Run a coroutine function with a fresh batcher, whose operation `large` is run row by row, each of 10 bytes."""
     recorder = Recorder()
 
+    def kernel(key: Key[str]) -> Kernel:
+        large = key.operation == "large"
+        plan = Plan.flat((1,) if large else buckets)
+        return Kernel(lambda feeds: recorder(key, feeds), plan, Staging(plain_empty), 10 if large else 1, Load())
+
     async def main() -> None:
-        batcher = Batcher(
-            recorder,
-            buckets=lambda key: (1,) if key.operation == "large" else buckets,
-            row_values=lambda key: 10 if key.operation == "large" else 1,
-            max_queue_rows=max_queue_rows,
-            max_queue_values=max_queue_values,
-        )
+        batcher = Batcher(kernel, limits=Limits(max_queue_rows, max_queue_bytes), runners=runners)
+        batcher.start()
         try:
             await asyncio.wait_for(body(batcher, recorder), 20)
         finally:
@@ -64,7 +71,7 @@ def scenario(
 
 
 def test_an_answer_has_the_rows_of_its_request() -> None:
-    async def body(batcher: Batcher, _: Recorder) -> None:
+    async def body(batcher: Batcher[str], _: Recorder) -> None:
         answers = await asyncio.gather(*(submit(batcher, rows(*range(n, 2 * n))) for n in range(1, 12)))
         for n, answer in zip(range(1, 12), answers, strict=True):
             assert answer["y"][:, 0].tolist() == [2.0 * value for value in range(n, 2 * n)]
@@ -74,7 +81,7 @@ def test_an_answer_has_the_rows_of_its_request() -> None:
 
 
 def test_rows_accumulate_while_the_worker_is_busy_and_not_before() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.gate.clear()
         first = submit(batcher, rows(1))
         await asyncio.sleep(0.01)
@@ -88,8 +95,8 @@ def test_rows_accumulate_while_the_worker_is_busy_and_not_before() -> None:
     assert scenario(body).batches == [("double", 1), ("double", 4)]
 
 
-def test_keys_do_not_mix_and_take_turns() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+def test_keys_do_not_mix() -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.gate.clear()
         tasks = [submit(batcher, rows(1), name) for name in ("a", "a", "b", "a", "b")]
         await asyncio.sleep(0.01)
@@ -97,12 +104,11 @@ def test_keys_do_not_mix_and_take_turns() -> None:
         await asyncio.gather(*tasks)
 
     names = [name for name, _ in scenario(body, buckets=(1,)).batches]
-    assert sorted(names) == ["a", "a", "a", "b", "b"]
-    assert names.index("b") < 3
+    assert names == ["a", "a", "b", "a", "b"]
 
 
 def test_a_bad_request_fails_alone() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.gate.clear()
         tasks = [submit(batcher, rows(value)) for value in (0, 1, -1, 3)]
         await asyncio.sleep(0.01)
@@ -115,7 +121,7 @@ def test_a_bad_request_fails_alone() -> None:
 
 
 def test_what_nobody_waits_for_is_not_run() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.gate.clear()
         first = submit(batcher, rows(1))
         await asyncio.sleep(0.01)
@@ -132,7 +138,7 @@ def test_what_nobody_waits_for_is_not_run() -> None:
 
 
 def test_beyond_its_limit_the_queue_refuses_with_a_time_to_come_again() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.gate.clear()
         first = submit(batcher, rows(1))
         await asyncio.sleep(0.01)
@@ -149,7 +155,7 @@ def test_beyond_its_limit_the_queue_refuses_with_a_time_to_come_again() -> None:
 
 
 def test_stopping_refuses_the_waiting_and_finishes_the_running() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.gate.clear()
         running = submit(batcher, rows(1))
         await asyncio.sleep(0.01)
@@ -168,41 +174,134 @@ def test_stopping_refuses_the_waiting_and_finishes_the_running() -> None:
     scenario(body)
 
 
-def test_a_dead_worker_leaves_no_caller_waiting() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
-        batcher._thread.shutdown()
-        with pytest.raises(UnavailableError, match="died"):
-            await submit(batcher, rows(1))
-        assert batcher.closed is not None
-        with pytest.raises(UnavailableError, match="died"):
-            await submit(batcher, rows(1))
-        batcher._worker.exception()
-
-    recorder = Recorder()
-
-    async def main() -> None:
-        batcher = Batcher(
-            recorder, buckets=lambda _: (1,), row_values=lambda _: 1, max_queue_rows=9, max_queue_values=9
-        )
-        await asyncio.wait_for(body(batcher, recorder), 20)
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration(), asyncio.CancelledError()])
-def test_whatever_a_graph_raises_ends_its_request_and_nothing_else(error: BaseException) -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_a_runner_that_dies_fails_its_own_requests_shows_and_is_replaced(error: BaseException) -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.error = error
-        with pytest.raises(RuntimeError, match=type(error).__name__):
-            await submit(batcher, rows(-1))
-        assert (await submit(batcher, rows(1)))["y"].item() == 2.0
-        assert batcher.closed is None
+        recorder.gate.clear()
+        first = submit(batcher, rows(-1))
+        await asyncio.sleep(0.01)
+        waiting = submit(batcher, rows(1), "other")
+        await asyncio.sleep(0.01)
+        recorder.gate.set()
+        with pytest.raises(UnavailableError, match="died"):
+            await first
+        assert batcher.fault is not None
+        assert type(error).__name__ in batcher.fault
+        assert (await waiting)["y"].item() == 2.0
+        assert batcher.fault is None
+        assert batcher.deaths == 1
 
     scenario(body)
 
 
+def test_what_a_graph_raises_ends_its_request_and_nothing_else() -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
+        recorder.error = StopIteration()
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await submit(batcher, rows(-1))
+        assert (await submit(batcher, rows(1)))["y"].item() == 2.0
+        assert batcher.deaths == 0
+
+    scenario(body)
+
+
+def as_caller(lane: Lane, expires_s: float | None = None) -> None:
+    """Let what the current task asks for from now on be of a lane."""
+    CALLER.set(Caller(lane, expires_s))
+
+
+def test_interactive_rows_go_before_bulk_and_bulk_does_not_starve() -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
+        recorder.gate.clear()
+        first = submit(batcher, rows(0))
+        await asyncio.sleep(0.01)
+        as_caller(Lane.BULK)
+        bulk = [submit(batcher, rows(1), "bulk") for _ in range(3)]
+        await asyncio.sleep(0)
+        as_caller(Lane.INTERACTIVE)
+        urgent = [submit(batcher, rows(1), "urgent") for _ in range(20)]
+        await asyncio.sleep(0)
+        recorder.gate.set()
+        await asyncio.gather(first, *bulk, *urgent)
+
+    names = [name for name, _ in scenario(body, buckets=(1,)).batches][1:]
+    assert names[:5] == ["urgent"] * 5
+    assert names.index("bulk") <= 8
+    assert names.count("bulk") == 3
+
+
+def test_within_a_lane_the_oldest_goes_first_whatever_its_graph() -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
+        recorder.gate.clear()
+        tasks = [submit(batcher, rows(0), "first")]
+        await asyncio.sleep(0.01)
+        tasks += [submit(batcher, rows(1), name) for name in ("a", "b", "c", "a", "b")]
+        await asyncio.sleep(0)
+        recorder.gate.set()
+        await asyncio.gather(*tasks)
+
+    assert [name for name, _ in scenario(body).batches] == ["first", "a", "b", "c"]
+
+
+def test_a_request_whose_deadline_has_passed_is_not_run() -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
+        recorder.gate.clear()
+        first = submit(batcher, rows(1))
+        await asyncio.sleep(0.01)
+        as_caller(Lane.INTERACTIVE, time.monotonic() + 0.05)
+        late = submit(batcher, rows(2))
+        await asyncio.sleep(0.1)
+        recorder.gate.set()
+        await first
+        with pytest.raises(DeadlineError, match="deadline passed"):
+            await late
+        assert batcher.queue_rows == 0
+
+    assert scenario(body).batches == [("double", 1)]
+
+
+def test_a_request_that_would_be_late_is_refused_at_once() -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
+        recorder.gate.clear()
+        first = submit(batcher, rows(1))
+        await asyncio.sleep(0.01)
+        waiting = [submit(batcher, rows(1), "large") for _ in range(100)]  # a millisecond each, as the plan says
+        await asyncio.sleep(0)
+        as_caller(Lane.INTERACTIVE, time.monotonic() + 0.05)
+        with pytest.raises(OverloadedError, match="past the deadline"):
+            await submit(batcher, rows(1))
+        recorder.gate.set()
+        await asyncio.gather(first, *waiting)
+
+    scenario(body, max_queue_rows=1000)
+
+
+def test_several_runners_take_turns_at_the_same_time() -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
+        barrier = threading.Barrier(3)
+        recorder.gate.wait = lambda _: barrier.wait(10)  # type: ignore[method-assign,assignment]
+        await asyncio.gather(*(submit(batcher, rows(value)) for value in (1, 2, 3)))
+
+    scenario(body, buckets=(1,), runners=3)
+
+
+def test_rows_fill_buckets_across_requests() -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
+        recorder.gate.clear()
+        tasks = [submit(batcher, rows(0))]
+        await asyncio.sleep(0.01)
+        tasks += [submit(batcher, rows(*range(size))) for size in (3, 3, 2)]
+        await asyncio.sleep(0)
+        recorder.gate.set()
+        answers = await asyncio.gather(*tasks)
+        assert [answer["y"][:, 0].tolist() for answer in answers[1:]] == [[0, 2, 4], [0, 2, 4], [0, 2]]
+
+    assert [size for _, size in scenario(body).batches] == [1, 4, 4]
+
+
 def test_large_rows_run_in_buckets_of_their_own() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.gate.clear()
         tasks = [submit(batcher, rows(*range(3)), name) for name in ("large", "small")]
         await asyncio.sleep(0.01)
@@ -215,7 +314,7 @@ def test_large_rows_run_in_buckets_of_their_own() -> None:
 
 
 def test_a_full_queue_does_not_refuse_a_request_half_done() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.gate.clear()
         first = submit(batcher, rows(1))
         await asyncio.sleep(0.01)
@@ -233,7 +332,7 @@ def test_a_full_queue_does_not_refuse_a_request_half_done() -> None:
 
 
 def test_a_request_is_counted_with_all_its_rows_when_it_is_let_in() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.gate.clear()
         first = submit(batcher, rows(1))
         await asyncio.sleep(0.01)
@@ -248,14 +347,14 @@ def test_a_request_is_counted_with_all_its_rows_when_it_is_let_in() -> None:
     scenario(body, max_queue_rows=5)
 
 
-def test_the_queue_counts_values_and_lets_one_request_in_whatever_its_size() -> None:
-    async def body(batcher: Batcher, recorder: Recorder) -> None:
+def test_the_queue_counts_bytes_and_lets_one_request_in_whatever_its_size() -> None:
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         recorder.gate.clear()
         first = submit(batcher, rows(1))
         await asyncio.sleep(0.01)
         largest = submit(batcher, rows(*range(6)), "large")
         await asyncio.sleep(0)
-        with pytest.raises(OverloadedError, match="1 more of 10 values each would exceed 50 values"):
+        with pytest.raises(OverloadedError, match="1 more of 10 bytes each would exceed 50 bytes"):
             await submit(batcher, rows(1), "large")
         recorder.gate.set()
         await asyncio.gather(first, largest)
@@ -269,4 +368,4 @@ def test_the_queue_counts_values_and_lets_one_request_in_whatever_its_size() -> 
         recorder.gate.set()
         await asyncio.gather(running, *some)
 
-    scenario(body, max_queue_values=50)
+    scenario(body, max_queue_bytes=50)

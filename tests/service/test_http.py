@@ -295,7 +295,7 @@ def test_overload_and_deadline_and_faults_are_answered(
         assert "secret" not in answer.text
         assert answer.headers["x-request-id"] in caplog.text
         assert "secret detail" in caplog.text
-        client.app.state.service.engine._phase = "draining"
+        client.app.state.service.engine._phase = "loading"
         answer = client.post("/sample")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert client.get("/readyz").status_code == 503

@@ -14,7 +14,8 @@ from artifact.manifest import MANIFEST_FILE
 from artifact.noise import POSTERIOR_STREAM, PRIOR_STREAM, batch_normal
 from service import continuous, operations
 from service.engine import runtime
-from service.engine.engine import Engine, ServedModel
+from service.engine.engine import Engine
+from service.engine.opening import ServedModel
 from service.errors import (
     CapabilityError,
     DeviceError,
@@ -208,18 +209,28 @@ def test_before_its_start_and_after_its_end_the_engine_refuses(settings: Setting
     asyncio.run(main())
 
 
-def test_a_dead_worker_shows(settings: Settings, toy_references: Any) -> None:
-    async def main() -> None:
-        engine = Engine(settings)
-        await engine.start()
-        engine._batcher._thread.shutdown()
-        with pytest.raises(UnavailableError, match="died"):
-            await continuous.encode(engine, model_of(engine, "toy-binary"), toy_references["toy-binary"].images(1))
-        assert engine.state == "failed"
-        assert "died" in engine.failure
-        await engine.stop()
+def test_a_dead_runner_shows_and_is_replaced(
+    settings: Settings, toy_references: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(engine: Engine) -> None:
+        model, images = model_of(engine, "toy-binary"), toy_references["toy-binary"].images(1)
+        expected = await continuous.encode(engine, model, images)
+        with monkeypatch.context() as patch:
+            patch.setattr(model.sessions["encode"], "run", die)
+            with pytest.raises(UnavailableError, match="died"):
+                await continuous.encode(engine, model, images)
+            assert engine.state == "failed"
+            assert engine.failure is not None
+            assert "SystemExit" in engine.failure
+        answer = await continuous.encode(engine, model, images)
+        assert engine.state == "ready"
+        np.testing.assert_allclose(answer["mean"], expected["mean"], rtol=1e-6)
 
-    asyncio.run(main())
+    with_engine(settings, body)
+
+
+def die(*_: object, **__: object) -> None:
+    raise SystemExit(1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""From an artifact on disk to a model that answers: sessions built, batch sizes chosen, every one of them run once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from artifact.manifest import DiscreteLevel, Manifest
+from artifact.store import Artifact
+from service.engine.batcher import Key
+from service.engine.plan import Plan
+from service.engine.profile import SIZES, ProfileCache, environment, measure
+from service.engine.runtime import DeviceReport, Session
+from service.engine.sizes import example, row_values
+from service.settings import Settings
+
+SAMPLE_SLICE = 32
+"""Importance samples of one run of `log_weight`: whatever the batch, so that a row alone gives the same numbers."""
+
+_READ = {"decode": ("mean",)}
+"""The outputs that the service reads of a graph that has more: a mixture's parameters outweigh its mean many times."""
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A model that is loaded and answers; it lives as long as somebody uses it.
+
+    Attributes:
+        reference: `name@version`.
+        manifest: the artifact's.
+        sessions: its graphs by role.
+        plans: the batch sizes of each.
+    """
+
+    reference: str
+    manifest: Manifest
+    sessions: Mapping[str, Session] = field(repr=False)
+    plans: Mapping[str, Plan] = field(repr=False)
+
+    @property
+    def version(self) -> int:
+        """The version in the store."""
+        return int(self.reference.rpartition("@")[2])
+
+    @property
+    def code_level(self) -> DiscreteLevel | None:
+        """The level of integer codes; None for a model of real-valued latents."""
+        level = self.manifest.latent[0]
+        return level if isinstance(level, DiscreteLevel) else None
+
+
+def open_model(artifact: Artifact, device: DeviceReport, settings: Settings) -> ServedModel:
+    """Build the sessions of an artifact, choose their batch sizes and run each of them once.
+
+    Args:
+        artifact: verified.
+        device: what the graphs run on.
+        settings: threads, batch sizes and limits.
+
+    Returns:
+        The model, warm.
+
+    Raises:
+        ArtifactError: a graph cannot be loaded, or is not as declared.
+        DeviceError: the device does not work.
+    """
+    sessions = {
+        role: Session(
+            artifact.file(role),
+            role,
+            graph,
+            provider=device.provider,
+            threads=settings.threads,
+            read=_READ.get(role),
+        )
+        for role, graph in artifact.manifest.graphs.items()
+    }
+    return ServedModel(artifact.reference, artifact.manifest, sessions, _plans(artifact, sessions, device, settings))
+
+
+def _plans(
+    artifact: Artifact, sessions: Mapping[str, Session], device: DeviceReport, settings: Settings
+) -> dict[str, Plan]:
+    """Choose the batch sizes of every graph: those that are set, those of the profile, or measured now."""
+    manifest = artifact.manifest
+    cache = ProfileCache(settings.store, environment(device, settings.threads))
+    known = {} if settings.buckets else cache.read(artifact.reference, manifest.model_hash)
+    seconds = {role: _run_sizes(manifest, role, session, known, settings) for role, session in sessions.items()}
+    if settings.buckets:
+        return {role: Plan(times) for role, times in seconds.items()}
+    if not known.keys() >= seconds.keys():
+        cache.write(artifact.reference, manifest.model_hash, seconds)
+    return {role: Plan.of(times) for role, times in seconds.items()}
+
+
+def _run_sizes(
+    manifest: Manifest, role: str, session: Session, known: Mapping[str, Mapping[int, float]], settings: Settings
+) -> dict[int, float]:
+    """Run a graph at every batch size that it may be asked for, and give the seconds of each."""
+    row = example(manifest, role, SAMPLE_SLICE)
+    most = max(1, settings.max_run_values // row_values(manifest, Key.of(None, role, row)))
+    allowed = tuple(size for size in settings.buckets or SIZES if size <= most) or (1,)
+
+    def run(size: int) -> None:
+        session.run({name: np.repeat(array, size, axis=0) for name, array in row.items()})
+
+    if settings.buckets:
+        return {size: measure(run, (size,))[size] for size in allowed}
+    if role not in known:
+        return measure(run, allowed)
+    plan = Plan.of(known[role])
+    for size in plan.buckets:
+        run(size)
+    return dict(known[role])
