@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -40,7 +41,8 @@ def read_npy(data: bytes, *, max_bytes: int) -> np.ndarray:
         max_bytes: the largest array that is taken.
 
     Returns:
-        An array of its own memory: booleans, integers or floats, of native byte order, in C order.
+        Booleans, integers or floats, of native byte order, in C order; where the file has them so, a view of it that
+        cannot be written.
 
     Raises:
         MalformedMediaError: the file is damaged, or shorter or longer than its header says.
@@ -67,7 +69,7 @@ def read_npy(data: bytes, *, max_bytes: int) -> np.ndarray:
     else:
         flat = np.frombuffer(data, header.dtype, offset=header.length)
     array = flat.reshape(header.shape, order="F" if header.fortran_order else "C")
-    return np.array(array, dtype=header.dtype.newbyteorder("="), order="C")
+    return np.require(array, header.dtype.newbyteorder("="), ["C", "ALIGNED"])
 
 
 def write_npy(array: np.ndarray) -> bytes:
@@ -79,8 +81,15 @@ def write_npy(array: np.ndarray) -> bytes:
     Returns:
         The file.
     """
+    return _written_header(array.dtype, array.shape) + np.ascontiguousarray(array).tobytes()
+
+
+@lru_cache(maxsize=256)
+def _written_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """Write the header of an array in C order; few differ in the life of a service."""
     file = io.BytesIO()
-    np.lib.format.write_array(file, array, allow_pickle=False)
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
     return file.getvalue()
 
 
@@ -163,12 +172,18 @@ def _read_header(data: bytes) -> _Header:
         raise MalformedMediaError(f"the npy file breaks off in its header after {len(data)} bytes: send it whole")
     if end - start > _MAX_HEADER_BYTES:
         raise UnsupportedMediaError(f"the npy header has {end - start} bytes: send a plain array of numbers")
-    fields = _parse_fields(data[start:end].decode("latin-1"))
+    return _parse_header(data[start:end], end)
+
+
+@lru_cache(maxsize=256)
+def _parse_header(header: bytes, length: int) -> _Header:
+    """Read the header's text, which those who send arrays of one shape send again and again."""
+    fields = _parse_fields(header.decode("latin-1"))
     return _Header(
         dtype=_parse_dtype(fields["descr"]),
         fortran_order=fields["fortran_order"] == "True",
         shape=_parse_shape(fields["shape"]),
-        length=end,
+        length=length,
     )
 
 

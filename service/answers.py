@@ -32,6 +32,9 @@ CONTAINERS = (CONTAINER, JSON)
 IMAGES = "images"
 """The array of pictures: a PNG shows it, and each JSON item holds its own as `image`, a PNG file in base64."""
 
+_SMALL_BYTES = 2**20
+_SMALL_NUMBERS = 2**10
+
 HEADER_ITEMS = 256
 """So many items' figures fit into a header; JSON holds them all."""
 
@@ -63,6 +66,13 @@ class Answer:
     def __len__(self) -> int:
         """Count the items."""
         return len(self.rows) if self.rows is not None else len(next(iter(self.arrays.values())))
+
+    def is_small(self, media_type: str) -> bool:
+        """Tell whether it is written in less time than a thread takes to begin."""
+        if media_type == JSON:
+            return IMAGES not in self.arrays and _count_numbers(self) <= _SMALL_NUMBERS
+        primary = next(iter(self.arrays.values()), None)
+        return media_type == NPY and isinstance(primary, np.ndarray) and primary.nbytes <= _SMALL_BYTES
 
 
 def type_for(accept: str | None, offers: Sequence[str], shapes: Iterable[tuple[int, ...]]) -> str:
@@ -119,7 +129,12 @@ def write(answer: Answer, media_type: str, reference: str, settings: Settings) -
 
 def _count_numbers(answer: Answer) -> int:
     """Count the numbers of an answer's arrays; pictures are text in JSON, and cheap."""
-    return sum(item.size for name, items in answer.arrays.items() if name != IMAGES for item in items)
+    return sum(_size(items) for name, items in answer.arrays.items() if name != IMAGES)
+
+
+def _size(items: Items) -> int:
+    """Count the numbers of all items."""
+    return items.size if isinstance(items, np.ndarray) else sum(item.size for item in items)
 
 
 def _stack(items: Items) -> NDArray[Any]:

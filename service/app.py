@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.types import Receive, Scope, Send
 
 from artifact.errors import ArtifactError
 from service import documentation, problems
@@ -21,6 +22,7 @@ from service.requests import Service
 from service.routes import codebook, control
 from service.routes.tensors import ENDPOINTS
 from service.settings import Settings
+from service.tensors import Tensors
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ def create_app(settings: Settings | None = None, on_failure: Callable[[], None] 
         await engine.stop()
         workers.shutdown(wait=False, cancel_futures=True)
 
-    app = FastAPI(title="latentd", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = _App(title="latentd", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
     app.state.service = service
     problems.install(app)
     app.include_router(control.router)
@@ -70,9 +72,21 @@ def create_app(settings: Settings | None = None, on_failure: Callable[[], None] 
             responses=documentation.responses(endpoint.summary, endpoint.offers),
             openapi_extra=documentation.operation(endpoint),
         )
-    app.add_middleware(Edge)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
+
+
+class _App(FastAPI):
+    """FastAPI behind the layers that every request goes through first."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._layers = Edge(Tensors(super().__call__, ENDPOINTS))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        scope["app"] = self
+        await self._layers(scope, receive, send)
 
 
 async def _start(service: Service, on_failure: Callable[[], None] | None) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from artifact.manifest import ImageGeometry
 from media.arrays import read_npy
@@ -30,6 +30,8 @@ NPZ = "application/x-npz"
 FORM = "multipart/form-data"
 CONTAINER = "application/vnd.latentd"
 IMAGES = ("image/png", "image/jpeg", "image/webp")
+
+_CHEAP_BYTES = 2**20
 
 IMAGE_BODIES = (*IMAGES, FORM, NPY, JSON)
 """What an endpoint that reads pictures takes."""
@@ -62,6 +64,11 @@ class Body:
     data: bytes
     items: Sequence[Mapping[str, object]] = ()
     members: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether it is read in less time than a thread takes to begin: an array of moderate size."""
+        return self.media_type == NPY and len(self.data) <= _CHEAP_BYTES
 
 
 @dataclass(frozen=True)
@@ -98,18 +105,24 @@ async def receive(request: Request, accepted: Sequence[str], settings: Settings)
         UnsupportedTypeError: it is of another type.
         TooLargeError: it is longer.
         MalformedError: it is not the JSON that it says it is.
+        ClientDisconnect: the caller left before its end.
     """
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     is_json = media_type == JSON
     max_bytes = min(settings.max_body_bytes, settings.max_json_body_bytes) if is_json else settings.max_body_bytes
-    chunks, length = [], 0
-    async for chunk in request.stream():
+    chunks, length, is_whole = [], 0, False
+    while not is_whole:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         length += len(chunk)
         if length > max_bytes:
             raise TooLargeError(_too_long(max_bytes, accepted if is_json else ()))
         chunks.append(chunk)
-    data = b"".join(chunks)
+        is_whole = not message.get("more_body", False)
+    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     if not data and not media_type:
         return Body("", "", b"")
     if media_type not in accepted:
@@ -172,6 +185,8 @@ def pictures(
     geometry = model.manifest.geometry
     if not isinstance(geometry, ImageGeometry):
         raise ParameterError(f"{model.reference} is a model of sound; send it audio")
+    if body.media_type == NPY and (as_they_are := _whole_array(body, geometry, settings)) is not None:
+        return as_they_are
     found: list[tuple[UInt8[np.ndarray, "h w C"], Placement]] = []
     total = 0
     readers = _readers(body, geometry, settings)
@@ -188,6 +203,24 @@ def pictures(
         cure = "bring them to one size, or send them one by one"
         raise ParameterError(f"the pictures of one request differ in size for {model.reference}; {cure}")
     return Pictures(np.stack([image for image, _ in found]), tuple(placement for _, placement in found))
+
+
+def _whole_array(body: Body, geometry: ImageGeometry, settings: Settings) -> Pictures | None:
+    """Take an array as it is where its pictures need no fitting; None where they do."""
+    images = _image_array(read_npy(body.data, max_bytes=settings.max_body_bytes), geometry, settings)
+    rows, height, width, _ = images.shape
+    check_pixels(settings, height, width, total=rows * height * width)
+    if not takes(geometry, height, width):
+        return None
+    return Pictures(images, (Placement((height, width), padded=False),) * rows)
+
+
+def takes(geometry: ImageGeometry, height: int, width: int) -> bool:
+    """Tell whether a model takes pictures of a size as they are."""
+    return all(
+        side == fixed if fixed is not None else side % geometry.multiple_of == 0 and side <= geometry.maximum
+        for side, fixed in ((height, geometry.height), (width, geometry.width))
+    )
 
 
 def _fitted(

@@ -7,7 +7,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
-from service.requests import REQUEST_ID_HEADER, choose_id, service_of
+from service.requests import REQUEST_ID_HEADER, choose_id
+
+_ID_HEADER = REQUEST_ID_HEADER.encode()
 
 
 class Edge:
@@ -25,8 +27,7 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request = Request(scope)
-        identity = choose_id(request.headers.get(REQUEST_ID_HEADER))
+        identity = choose_id(_wished_id(scope))
         scope.setdefault("state", {})["request_id"] = identity
         status = 0
         start_s = time.perf_counter()
@@ -35,7 +36,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER.encode(), identity.encode())]
+                message["headers"].append((_ID_HEADER, identity.encode()))
             await send(message)
 
         try:
@@ -43,14 +44,22 @@ class Edge:
         except asyncio.CancelledError:
             # The server cuts off what outlasts its grace; the task ends here, and the caller is told.
             if not status:
-                await problems.cut_off(request)(scope, receive, send_with_identity)
+                await problems.cut_off(Request(scope))(scope, receive, send_with_identity)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a problem and the log the traceback
-            response = problems.unexpected(request, error)
+            response = problems.unexpected(Request(scope), error)
             if not status:
                 await response(scope, receive, send_with_identity)
         finally:
             duration_s = time.perf_counter() - start_s
-            service_of(request).metrics.observe_request(_endpoint(scope), status or 500, duration_s)
+            scope["app"].state.service.metrics.observe_request(_endpoint(scope), status or 500, duration_s)
+
+
+def _wished_id(scope: Scope) -> str | None:
+    """Find the id that the caller gave the request."""
+    for name, value in scope["headers"]:
+        if name == _ID_HEADER:
+            return str(value.decode("latin-1"))
+    return None
 
 
 def _endpoint(scope: Scope) -> str:

@@ -1,7 +1,7 @@
 """The one path that every tensor endpoint takes: body, options, model, operation, answer."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -12,12 +12,13 @@ from artifact.manifest import Capability
 from service import answers, bodies, negotiation
 from service.answers import Answer
 from service.bodies import OPTION_BODIES, Body
+from service.engine.lanes import Caller, as_caller
 from service.engine.opening import ServedModel
 from service.errors import ParameterError
 from service.operations import check_images
-from service.options import Options, read_options
-from service.presence import while_present
-from service.requests import Deadline, Phases, Service, service_of
+from service.options import Options, draws, read_options, read_query
+from service.presence import while_wanted
+from service.requests import Deadline, Phases, Service, lane_of, service_of
 
 O = TypeVar("O", bound=Options)  # noqa: E741 - options
 
@@ -33,6 +34,7 @@ class Call(Generic[O]):
         options: typed.
         phases: for the time that each phase takes.
         deadline: for threads to ask.
+        caller: what the engine knows of it.
         accept: the Accept header; None where there is none.
         media_type: what the caller likes best of all that the endpoint offers.
     """
@@ -43,6 +45,7 @@ class Call(Generic[O]):
     options: O
     phases: Phases
     deadline: Deadline
+    caller: Caller
     accept: str | None
     media_type: str
 
@@ -70,8 +73,8 @@ class Endpoint(Generic[O]):
 
     capability: Capability
     options: type[O]
-    accepted: Sequence[str]
-    offers: Sequence[str]
+    accepted: tuple[str, ...]
+    offers: tuple[str, ...]
     answer: Callable[[Call[O]], Awaitable[Answer]]
     summary: str
     find: Callable[[Service, Body, O], Awaitable[str | None]] = _by_option
@@ -95,16 +98,22 @@ class Endpoint(Generic[O]):
         body = await bodies.receive(request, self.accepted, service.settings)
         if body.items and self.accepted == OPTION_BODIES:
             raise ParameterError(f"{self.path} takes options alone, no items; say how many with n")
-        members = {name: value for name, value in body.members.items() if name not in self.echoed}
-        options = read_options(self.options, request.query_params.multi_items(), members)
+        options = self._read_options(request, body)
         reference = await self.find(service, body, options)
         model = service.engine.model(reference, self.capability, "image")
-        deadline, phases = Deadline(service.settings.deadline_s), Phases()
-        call = Call(service, model, body, options, phases, deadline, accept, media_type)
-        async with deadline.enforce():
-            response, rows = await while_present(request, self._respond(call))
+        deadline = Deadline(service.settings.deadline_s)
+        with as_caller(Caller(lane_of(request), deadline.end_s)) as caller:
+            call = Call(service, model, body, options, Phases(), deadline, caller, accept, media_type)
+            response, rows = await while_wanted(request.receive, deadline, self._respond(call))
         service.metrics.observe_rows(self.path, rows)
         return response
+
+    def _read_options(self, request: Request, body: Body) -> O:
+        """Read the options of the query and of a JSON body."""
+        if not body.members and not draws(self.options):
+            return read_query(self.options, request.scope["query_string"])
+        members = {name: value for name, value in body.members.items() if name not in self.echoed}
+        return read_options(self.options, request.query_params.multi_items(), members)
 
     async def _respond(self, call: Call[O]) -> tuple[Response, int]:
         """Compute and write an answer, and count its items."""
@@ -112,14 +121,14 @@ class Endpoint(Generic[O]):
         media_type = answer.media_type or call.media_type
         write = partial(answers.write, answer, media_type, call.model.reference, call.service.settings)
         with call.phases.measure("encode"):
-            content = await call.service.off_loop(write)
-        headers = _headers(answer, call.model, call.phases)
-        return Response(content, headers=headers, media_type=media_type), len(answer)
+            content = write() if answer.is_small(media_type) else await call.service.off_loop(write)
+        return Response(content, headers=_headers(answer, call), media_type=media_type), len(answer)
 
 
-def _headers(answer: Answer, model: ServedModel, phases: Phases) -> dict[str, str]:
+def _headers(answer: Answer, call: Call[Any]) -> dict[str, str]:
     """Give the headers that every answer bears."""
-    headers = {"x-latentd-model": model.reference, "server-timing": phases.header(), **answer.headers}
+    timing = call.phases.header(call.caller.queue_s)
+    headers = {"x-latentd-model": call.model.reference, "server-timing": timing, **answer.headers}
     return headers if answer.seed is None else headers | {"x-latentd-seed": str(answer.seed)}
 
 
@@ -129,7 +138,8 @@ async def read_pictures(call: Call[Any]) -> bodies.Pictures:
     def read() -> bodies.Pictures:
         options = call.options
         given = bodies.pictures(call.body, call.model, options.fit, call.service.settings, call.deadline.check)
-        return replace(given, images=check_images(call.model, given.images, binarize=options.binarize))
+        images = check_images(call.model, given.images, binarize=options.binarize)
+        return bodies.Pictures(images, given.placements)
 
     with call.phases.measure("media"):
-        return await call.service.off_loop(read)
+        return read() if call.body.is_cheap else await call.service.off_loop(read)

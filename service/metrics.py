@@ -1,6 +1,7 @@
 """What Prometheus reads: counters and gauges on a registry of their own."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
@@ -40,6 +41,8 @@ class Metrics:
 
     def __init__(self, engine: Engine) -> None:
         self._registry = CollectorRegistry()
+        # Finding metrics by their labels takes longer than counting; there are few endpoints and statuses.
+        self._of = lru_cache(maxsize=1024)(self._find)
         self._requests = Counter(
             "latentd_requests", "Requests answered.", ("endpoint", "status"), registry=self._registry
         )
@@ -63,8 +66,13 @@ class Metrics:
 
     def observe_request(self, endpoint: str, status: int, duration_s: float) -> None:
         """Count a request that has been answered."""
-        self._requests.labels(endpoint, str(status)).inc()
-        self._seconds.labels(endpoint).observe(duration_s)
+        requests, seconds = self._of(endpoint, status)
+        requests.inc()
+        seconds.observe(duration_s)
+
+    def _find(self, endpoint: str, status: int) -> tuple[Counter, Histogram]:
+        """Find the metrics of an endpoint and a status."""
+        return self._requests.labels(endpoint, str(status)), self._seconds.labels(endpoint)
 
     def observe_rows(self, endpoint: str, rows: int) -> None:
         """Count the items of an answer."""

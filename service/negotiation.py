@@ -1,8 +1,8 @@
 """Which media type to answer with: the Accept header against what there is (RFC 9110, section 12.5.1)."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from service.errors import ServiceError
 
@@ -32,7 +32,8 @@ class _Range:
         return int(self.kind == "*" and self.subtype == "*")
 
 
-def choose(accept: str | None, offers: Sequence[str]) -> str:
+@lru_cache(maxsize=1024)
+def choose(accept: str | None, offers: tuple[str, ...]) -> str:
     """Choose the media type that the caller likes best.
 
     Args:

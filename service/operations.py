@@ -37,10 +37,9 @@ def check_images(
     pixels: NDArray[np.uint8] = images.astype(np.uint8, copy=False)
     if binarize == "threshold":
         pixels = np.where(pixels >= _WHITE_FROM, np.uint8(255), np.uint8(0))
-    if tensor.values is not None and not np.isin(pixels, tensor.values).all():
-        found = int(pixels[~np.isin(pixels, tensor.values)][0])
+    if tensor.values is not None and (others := pixels.tobytes().translate(None, bytes(tensor.values))):
         raise ParameterError(
-            f"{model.reference} takes pixels of {' or '.join(map(str, tensor.values))} alone, one is {found}; "
+            f"{model.reference} takes pixels of {' or '.join(map(str, tensor.values))} alone, one is {others[0]}; "
             "send black-and-white pictures, or add ?binarize=threshold"
         )
     return pixels

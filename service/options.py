@@ -2,10 +2,12 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
+from starlette.datastructures import QueryParams
 
 from artifact.noise import MAX_SEED, draw_seed
 from service.errors import ParameterError
@@ -170,6 +172,28 @@ def read_options(kind: type[O], query: Iterable[tuple[str, str]], members: Mappi
         if in_query != in_body:
             raise ParameterError(f"{name} is {in_query!r} in the query and {in_body!r} in the JSON body; give one")
     return given.model_copy(update={name: getattr(asked, name) for name in asked.model_fields_set})
+
+
+@lru_cache(maxsize=1024)
+def read_query(kind: type[O], query: bytes) -> O:
+    """Read options that the query alone gives; of options that draw nothing the same query always means the same.
+
+    Args:
+        kind: the endpoint's options; no option's default may be drawn.
+        query: the query string.
+
+    Returns:
+        The options, shared between requests.
+
+    Raises:
+        ParameterError: see `read_options`.
+    """
+    return read_options(kind, QueryParams(query.decode("latin-1")).multi_items(), {})
+
+
+def draws(kind: type[BaseModel]) -> bool:
+    """Tell whether the default of one of the options is drawn anew for each request."""
+    return any(field.default_factory is not None for field in kind.model_fields.values())
 
 
 def choose_output(asked: Sequence[str] | None, available: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ KINDS: dict[type[Exception], Kind] = {
     errors.MalformedError: Kind(400, "malformed", "The body is not what its type says"),
     media.MediaError: Kind(400, "malformed", "The body is not what its type says"),
     codec.MalformedContainerError: Kind(400, "malformed", "The body is not what its type says"),
+    errors.UnauthorizedError: Kind(401, "unauthorized", "A key is needed"),
     errors.UnknownModelError: Kind(404, "unknown-model", "No such model is served"),
     NotAcceptableError: Kind(406, "not-acceptable", "No accepted type can be answered"),
     errors.CapabilityError: Kind(409, "capability", "The model cannot do that"),
@@ -54,6 +55,7 @@ KINDS: dict[type[Exception], Kind] = {
     media.MediaGeometryError: Kind(422, "geometry", "The geometry does not fit the model"),
     codec.ContainerLimitError: Kind(422, "geometry", "The geometry does not fit the model"),
     codec.CodecError: Kind(422, "geometry", "The geometry does not fit the model"),
+    errors.RateLimitedError: Kind(429, "rate-limited", "Too many requests of one caller"),
     errors.OverloadedError: Kind(429, "overloaded", "The queue is full"),
     errors.UnavailableError: Kind(503, "unavailable", "The service is not ready"),
     errors.DeadlineError: Kind(504, "deadline", "The deadline has passed"),
@@ -88,33 +90,41 @@ def problem(request: Request, kind: Kind, detail: str, headers: dict[str, str] |
 def unexpected(request: Request, error: Exception) -> Response:
     """Log a fault of ours with its traceback, and tell the caller nothing but where to find it."""
     identity = request_id(request)
-    _LOG.error("request %s failed unexpectedly", identity, exc_info=error)
+    _LOG.error("request %s failed unexpectedly", identity, exc_info=error, extra={"fields": {"request_id": identity}})
     detail = f"this is a fault of the service, not of the request; its log tells more under request {identity}"
     return problem(request, UNEXPECTED, detail)
 
 
 def cut_off(request: Request) -> Response:
     """Tell a caller whose request outlasts the service."""
-    return _answer_known(request, errors.UnavailableError("the service is shutting down; send the request again"))
+    return answer_known(request, errors.UnavailableError("the service is shutting down; send the request again"))
+
+
+KNOWN = (errors.ServiceError, media.MediaError, codec.CodecError)
+"""What is told to the caller."""
 
 
 def install(app: FastAPI) -> None:
     """Answer every known error of an app by a problem."""
-    for error in (errors.ServiceError, media.MediaError, codec.CodecError):
-        app.add_exception_handler(error, _answer_known)
+    for error in KNOWN:
+        app.add_exception_handler(error, answer_known)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_validation)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(ClientDisconnect, answer_nobody)
 
 
-def _answer_known(request: Request, error: Exception) -> Response:
+def answer_known(request: Request, error: Exception) -> Response:
+    """Write the problem of a known error."""
     kind = next(KINDS[base] for base in type(error).__mro__ if base in KINDS)
     if kind is UNEXPECTED:
         return unexpected(request, error)
-    return problem(request, kind, str(error), _retry(error))
+    return problem(request, kind, str(error), _headers(error))
 
 
-def _retry(error: Exception) -> dict[str, str] | None:
+def _headers(error: Exception) -> dict[str, str] | None:
+    """Give the headers that tell a program what to do about an error."""
+    if isinstance(error, errors.UnauthorizedError):
+        return {"www-authenticate": 'Bearer realm="latentd"'}
     if isinstance(error, errors.OverloadedError):
         return {"retry-after": str(error.retry_after_s)}
     if isinstance(error, errors.UnavailableError):
@@ -146,7 +156,7 @@ def _answer_validation(request: Request, error: Exception) -> Response:
     return problem(request, KINDS[errors.ParameterError], faults)
 
 
-def _answer_nobody(request: Request, error: Exception) -> Response:
+def answer_nobody(request: Request, error: Exception) -> Response:
     """Give the metrics a status for a caller who has gone."""
     del request, error
     return Response(status_code=CLIENT_CLOSED_REQUEST)

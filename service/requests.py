@@ -1,23 +1,29 @@
 """What a request carries besides HTTP's own: its identity, the running service, the time of its phases."""
 
 import asyncio
+import itertools
 import re
+import secrets
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.requests import Request
 
 from service.engine.engine import Engine
+from service.engine.lanes import Lane
 from service.errors import DeadlineError
 from service.metrics import Metrics
 from service.settings import Settings
 
 REQUEST_ID_HEADER = "x-request-id"
+# A number of our own behind what tells processes apart: a random id for each request would cost a system call.
+_PROCESS = secrets.token_hex(6)
+_NUMBERS = itertools.count(1)
+_URGENCY = re.compile(r"(?:^|,)\s*u=([0-7])\s*(?:[,;]|$)")
+_DEFAULT_URGENCY = 3
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 T = TypeVar("T")
@@ -52,7 +58,13 @@ def service_of(request: Request) -> Service:
 
 def choose_id(wished: str | None) -> str:
     """Take the caller's request id where it is harmless, else make one."""
-    return wished if wished and _SANE_ID.fullmatch(wished) else uuid.uuid4().hex
+    return wished if wished and _SANE_ID.fullmatch(wished) else f"{_PROCESS}-{next(_NUMBERS):x}"
+
+
+def lane_of(request: Request) -> Lane:
+    """Tell how urgent a request is by its Priority header (RFC 9218): an urgency beyond 3, the default, is bulk."""
+    urgency = _URGENCY.search(request.headers.get("priority", ""))
+    return Lane.BULK if urgency and int(urgency[1]) > _DEFAULT_URGENCY else Lane.INTERACTIVE
 
 
 def request_id(request: Request) -> str:
@@ -60,24 +72,39 @@ def request_id(request: Request) -> str:
     return str(request.state.request_id)
 
 
-@dataclass
 class Phases:
     """How long the phases of a request took, in milliseconds, for the Server-Timing header."""
 
-    durations_ms: dict[str, float] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.durations_ms: dict[str, float] = {}
 
-    @contextmanager
-    def measure(self, phase: str) -> Iterator[None]:
-        """Measure a phase."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.durations_ms[phase] = (time.perf_counter() - start) * 1e3
+    def measure(self, phase: str) -> "_Measure":
+        """Measure a phase: the time inside the block."""
+        return _Measure(self.durations_ms, phase)
 
-    def header(self) -> str:
-        """Write the phases in the form of Server-Timing."""
-        return ", ".join(f"{phase};dur={duration:.2f}" for phase, duration in self.durations_ms.items())
+    def header(self, queue_s: float) -> str:
+        """Write the phases in the form of Server-Timing.
+
+        Args:
+            queue_s: how long rows waited for a runner, a part of the phase in which they did.
+        """
+        parts = [f"{phase};dur={duration:.2f}" for phase, duration in self.durations_ms.items()]
+        return ", ".join([*parts, f"queue;dur={queue_s * 1e3:.2f}"])
+
+
+class _Measure:
+    """The time from the beginning of a block to its end."""
+
+    __slots__ = ("_durations_ms", "_phase", "_start_s")
+
+    def __init__(self, durations_ms: dict[str, float], phase: str) -> None:
+        self._durations_ms, self._phase = durations_ms, phase
+
+    def __enter__(self) -> None:
+        self._start_s = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._durations_ms[self._phase] = (time.perf_counter() - self._start_s) * 1e3
 
 
 class Deadline:
@@ -85,29 +112,23 @@ class Deadline:
 
     Args:
         limit_s: seconds from now.
+
+    Attributes:
+        limit_s: likewise.
+        end_s: that moment, on the monotonic clock.
     """
 
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
-        self._end_s = time.monotonic() + limit_s
+        self.end_s = time.monotonic() + limit_s
         self._is_abandoned = False
 
-    @asynccontextmanager
-    async def enforce(self) -> AsyncIterator[None]:
-        """Give up what is awaited inside once the deadline has passed; at the end threads stop at their next item.
+    def abandon(self) -> None:
+        """Let threads stop at their next item, since nobody waits any more."""
+        self._is_abandoned = True
 
-        Raises:
-            DeadlineError: it has passed.
-        """
-        try:
-            async with asyncio.timeout(self.limit_s):
-                yield
-        except TimeoutError as error:
-            raise self._error() from error
-        finally:
-            self._is_abandoned = True
-
-    def _error(self) -> DeadlineError:
+    def error(self) -> DeadlineError:
+        """Say that it has passed."""
         return DeadlineError(
             f"the answer was not ready within {self.limit_s:g} s; send fewer items, or ask for fewer samples"
         )
@@ -118,5 +139,5 @@ class Deadline:
         Raises:
             DeadlineError: it has, or the request was abandoned.
         """
-        if self._is_abandoned or time.monotonic() > self._end_s:
-            raise self._error()
+        if self._is_abandoned or time.monotonic() > self.end_s:
+            raise self.error()

@@ -1,6 +1,8 @@
 """Who asks: how urgent it is, and until when an answer is of use."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
@@ -40,6 +42,16 @@ class Caller:
 
 CALLER: ContextVar[Caller] = ContextVar("caller")
 """The caller of the current task; work that nobody has set it for is interactive and does not expire."""
+
+
+@contextmanager
+def as_caller(caller: Caller) -> Iterator[Caller]:
+    """Do what is inside the block for a caller."""
+    token = CALLER.set(caller)
+    try:
+        yield caller
+    finally:
+        CALLER.reset(token)
 
 
 def current_caller() -> Caller:

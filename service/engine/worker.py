@@ -78,32 +78,40 @@ class Worker:
     def _live(self, pause_s: float) -> None:
         """Run turns; should that end otherwise than by `stop`, see to a successor."""
         born_s = time.monotonic()
+        under_way: list[Turn] = []
         try:
-            self._run_turns()
+            self._run_turns(under_way)
         except BaseException as error:  # noqa: BLE001 - whatever killed the runner, the service goes on
-            with self.changed:
-                self._alive -= 1
-                self.deaths += 1
-                self._last_death = f"a runner died of {error!r}; it is being replaced"
-            _LOG.critical("a runner died and is replaced", exc_info=error)
+            self._bury(error)
         else:
             return
+        # Those who waited are told after the death shows: they may ask for the state at once.
+        for turn in under_way:
+            turn.fail(UnavailableError("the runner of this request died; send the request again"))
+        under_way.clear()
         if time.monotonic() - born_s > _CALM_S:
             pause_s = _FIRST_PAUSE_S
         time.sleep(pause_s)
         if not self._is_stopping:
             self._spawn(min(2 * pause_s, _LONGEST_PAUSE_S))
 
-    def _run_turns(self) -> None:
+    def _bury(self, error: BaseException) -> None:
+        """Let the death of a runner show."""
+        with self.changed:
+            self._alive -= 1
+            self.deaths += 1
+            self._last_death = f"a runner died of {error!r}; it is being replaced"
+        _LOG.critical("a runner died and is replaced", exc_info=error)
+
+    def _run_turns(self, under_way: list[Turn]) -> None:
+        """Run turn after turn, each of which is under way until it has ended."""
         while True:
             with self.changed:
                 while (turn := None if self._is_stopping else self._take()) is None:
                     if self._is_stopping:
                         return
                     self.changed.wait()
-            try:
-                turn.run()
-            except BaseException:
-                turn.fail(UnavailableError("the runner of this request died; send the request again"))
-                raise
+            under_way.append(turn)
+            turn.run()
+            under_way.clear()
             del turn  # what it holds of a model must not outlive the model while this thread waits

@@ -12,8 +12,10 @@ from starlette.responses import Response
 from media.arrays import write_npy
 from service import discrete, documentation, negotiation
 from service.bodies import JSON, NPY
+from service.engine.lanes import Caller, as_caller
 from service.limits import check_json_values
 from service.options import NoOptions, read_options
+from service.presence import while_wanted
 from service.requests import Deadline, Phases, service_of
 
 router = APIRouter(tags=["models"])
@@ -43,15 +45,15 @@ async def codebook(request: Request, name: str) -> Response:
     service = service_of(request)
     service.engine.check_ready()
     model = service.engine.named(name)[-1]
-    phases = Phases()
-    async with Deadline(service.settings.deadline_s).enforce():
+    deadline, phases = Deadline(service.settings.deadline_s), Phases()
+    with as_caller(Caller(expires_s=deadline.end_s)) as caller:
         with phases.measure("compute"):
-            vectors = await discrete.codebook(service.engine, model)
+            vectors = await while_wanted(request.receive, deadline, discrete.codebook(service.engine, model))
         if media_type == JSON:
             check_json_values(service.settings, vectors.size)
         with phases.measure("encode"):
             content = await service.off_loop(partial(_write, vectors, media_type, model.reference))
-    headers = {"x-latentd-model": model.reference, "server-timing": phases.header()}
+    headers = {"x-latentd-model": model.reference, "server-timing": phases.header(caller.queue_s)}
     return Response(content, headers=headers, media_type=media_type)
 
 

@@ -51,7 +51,7 @@ def test_what_numpy_saves_is_read(dtype, order, shape):
     assert found.shape == shape
     assert found.dtype == np.dtype(dtype)
     assert found.dtype.isnative
-    assert found.flags.writeable
+    assert found.flags.aligned
     assert found.flags.c_contiguous
 
 

@@ -15,6 +15,7 @@ from service.conditions import to_condition
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.errors import DeadlineError, OverloadedError, ParameterError
+from service.presence import while_wanted
 from service.requests import Deadline
 from service.sampling import sample_codes
 from service.settings import Settings
@@ -76,8 +77,7 @@ def test_a_deadline_ends_a_draw_between_two_steps(settings: Settings, monkeypatc
 
         monkeypatch.setitem(model.sessions, "prior_pixel", Slow())
         with pytest.raises(DeadlineError):
-            async with Deadline(0.1).enforce():
-                await drawn(engine, model, n=40)
+            await while_wanted(asyncio.Event().wait, Deadline(0.1), drawn(engine, model, n=40))
         done = len(steps)
         assert done < 16
         await asyncio.sleep(0.1)

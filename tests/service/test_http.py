@@ -228,7 +228,7 @@ def test_request_ids_are_echoed_where_they_are_harmless(client: Client) -> None:
 
 def test_server_timing_names_the_phases(client: Client, images: np.ndarray) -> None:
     timing = post(client, "/encode", npy(images), "application/x-npy").headers["server-timing"]
-    assert [part.split(";")[0] for part in timing.split(", ")] == ["media", "compute", "encode"]
+    assert [part.split(";")[0] for part in timing.split(", ")] == ["media", "compute", "encode", "queue"]
 
 
 def test_control_routes(client: Client) -> None:

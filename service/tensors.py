@@ -1,0 +1,41 @@
+"""The endpoints that run a model, reached without the framework's routing, which costs more than a small run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service import problems
+from service.endpoint import Endpoint
+
+
+class Tensors:
+    """ASGI layer that answers the endpoints' POSTs itself and leaves everything else to the app.
+
+    The app has the same routes, for the documentation and for other methods.
+
+    Args:
+        app: what answers everything else.
+        endpoints: those that are answered here.
+    """
+
+    def __init__(self, app: ASGIApp, endpoints: Sequence[Endpoint[Any]]) -> None:
+        self.app = app
+        self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        scope["endpoint"] = endpoint
+        request = Request(scope, receive)
+        try:
+            response = await endpoint.handle(request)
+        except problems.KNOWN as error:
+            response = problems.answer_known(request, error)
+        except ClientDisconnect as error:
+            response = problems.answer_nobody(request, error)
+        await response(scope, receive, send)
