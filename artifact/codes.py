@@ -1,7 +1,8 @@
 """The host half of the prior graphs: from logits to code lengths and draws, and the order of the incremental calls."""
 
 from collections.abc import Callable, Generator, Mapping
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
@@ -12,6 +13,14 @@ from artifact.manifest import Tensor
 Arrays = dict[str, NDArray[np.generic]]
 Steps = Generator[tuple[str, Arrays], Arrays, Int32[np.ndarray, "B h w"]]
 """Yields the role of a graph and its inputs, is sent its outputs, and returns the codes."""
+
+ROW: Final = "prior_row"
+PIXEL: Final = "prior_pixel"
+STEP_ROLES = (ROW, PIXEL)
+"""The graphs that are run step by step."""
+
+ALL_CODES = int(np.iinfo(np.int64).max)
+"""As `top_k`: draw from all codes."""
 
 
 @runtime_checkable
@@ -47,8 +56,8 @@ def draw_codes(
     logits: Float32[np.ndarray, "B K"],
     uniform: Float64[np.ndarray, " B"],
     *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
+    temperature: float | Float64[np.ndarray, " B"] = 1.0,
+    top_k: int | Int64[np.ndarray, " B"] | None = None,
 ) -> Int32[np.ndarray, " B"]:
     """Draw a code a row by the inverse of the cumulative distribution, in float64.
 
@@ -57,22 +66,19 @@ def draw_codes(
     Args:
         logits: as `prior_pixel` gives them.
         uniform: noise in [0, 1).
-        temperature: at least 0; 0 gives the most probable code.
-        top_k: 1 .. K; None for all.
+        temperature: at least 0, of all rows or of each; 0 gives the most probable code.
+        top_k: at least 1, likewise; K or more, or None, for all codes.
 
     Returns:
-        Codes.
+        Codes; those of a row do not depend on the other rows.
     """
     scores = logits.astype(np.float64)
-    if temperature == 0.0:
-        return scores.argmax(axis=1).astype(np.int32)
+    divisor = np.broadcast_to(np.float64(temperature), len(scores))
+    is_certain = divisor == 0.0
     with np.errstate(over="ignore"):  # what a temperature near 0 makes infinite has no weight, as is right
-        weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
-    if top_k is not None and top_k < scores.shape[1]:
-        least = np.partition(scores, -top_k, axis=1)[:, -top_k, None]
-        larger, equal = scores > least, scores == least
-        room = top_k - larger.sum(axis=1, keepdims=True)
-        weights[~(larger | equal & (equal.cumsum(axis=1) <= room))] = 0.0
+        weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / np.where(is_certain, 1.0, divisor)[:, None])
+    if top_k is not None:
+        _keep_largest(weights, scores, np.broadcast_to(np.int64(top_k), len(scores)))
     cumulative = weights.cumsum(axis=1)
     target = uniform * cumulative[:, -1]
     # The first code whose cumulative weight exceeds the target; a product that rounds up to the total takes the last
@@ -80,7 +86,155 @@ def draw_codes(
     drawn = np.minimum(
         (cumulative <= target[:, None]).sum(axis=1), weights.shape[1] - 1 - (weights[:, ::-1] > 0).argmax(axis=1)
     )
+    if is_certain.any():
+        drawn = np.where(is_certain, scores.argmax(axis=1), drawn)
     return drawn.astype(np.int32)
+
+
+def _keep_largest(
+    weights: Float64[np.ndarray, "B K"], scores: Float64[np.ndarray, "B K"], top_k: Int64[np.ndarray, " B"]
+) -> None:
+    """Take the weight of all but the largest scores of each row away."""
+    (cut,) = np.nonzero(top_k < scores.shape[1])
+    if not len(cut):
+        return
+    scores, room = scores[cut], top_k[cut, None]
+    place = scores.shape[1] - room
+    least = np.take_along_axis(np.partition(scores, np.unique(place), axis=1), place, axis=1)
+    larger, equal = scores > least, scores == least
+    room = room - larger.sum(axis=1, keepdims=True)
+    weights[cut] *= larger | equal & (equal.cumsum(axis=1) <= room)
+
+
+@dataclass(frozen=True)
+class Paused:
+    """A grid that has left its batch where a row begins, to join one later.
+
+    Attributes:
+        codes: of the rows above; 0 below.
+        row: that comes next.
+        states: of `prior_row`, by name.
+    """
+
+    codes: Int32[np.ndarray, "h w"]
+    row: int
+    states: Arrays
+
+
+class Raster:
+    """Grids of codes that are drawn together: one run of `prior_row` a row, one of `prior_pixel` a place.
+
+    Each grid has a slot of the batch. Grids may be at different rows, and all are at the same column, so that
+    `prior_row` runs once for all of them: it costs as much as several places. Whoever calls runs the graphs, wherever
+    they are; the order of calls, the states and the draws are here.
+
+    Args:
+        graphs: signatures by role, for the shapes of the states.
+        height: rows of a grid.
+        width: places in a row.
+        slots: grids at a time, the batch size of every run.
+
+    Attributes:
+        codes: drawn so far, by slot.
+        rows: that each grid is at; `height` once it is complete, 0 in a free slot.
+        is_active: which slots hold a grid.
+        column: that all grids are at.
+    """
+
+    def __init__(self, graphs: Mapping[str, Signature], height: int, width: int, slots: int) -> None:
+        self.codes = np.zeros((slots, height, width), dtype=np.int32)
+        self.rows = np.zeros(slots, dtype=np.int64)
+        self.is_active = np.zeros(slots, dtype=np.bool_)
+        self.column = 0
+        self._uniform = np.zeros((slots, height * width))
+        self._temperature = np.ones(slots)
+        self._top_k = np.full(slots, ALL_CODES)
+        takes_condition = any(tensor.name == "condition" for tensor in graphs[ROW].inputs)
+        self._condition: Arrays = {"condition": np.zeros(slots, dtype=np.int64)} if takes_condition else {}
+        self._states = {role: _zero_states(graphs[role], slots) for role in STEP_ROLES}
+        self._context: NDArray[np.generic] | None = None
+
+    @property
+    def is_between_rows(self) -> bool:
+        """Whether grids may join: none is within a row."""
+        return self._context is None
+
+    def join(
+        self,
+        slot: int,
+        uniform: Float64[np.ndarray, " places"],
+        condition: int = 0,
+        *,
+        temperature: float = 1.0,
+        top_k: int = ALL_CODES,
+        paused: Paused | None = None,
+    ) -> None:
+        """Put a grid into a free slot, between two rows.
+
+        Args:
+            slot: which.
+            uniform: noise in [0, 1), of each place in raster order.
+            condition: class; ignored by a prior that takes none.
+            temperature: see `draw_codes`.
+            top_k: likewise.
+            paused: where it goes on; None for its beginning.
+        """
+        self.is_active[slot] = True
+        self._uniform[slot], self._temperature[slot], self._top_k[slot] = uniform, temperature, top_k
+        for array in self._condition.values():
+            array[slot] = condition
+        self.codes[slot], self.rows[slot] = (0, 0) if paused is None else (paused.codes, paused.row)
+        for role, states in self._states.items():
+            for name, array in states.items():
+                # Nothing but noise of an earlier grid is left in a place's state where a row begins.
+                array[slot] = 0 if paused is None or role == PIXEL else paused.states[name]
+
+    def pause(self, slot: int) -> Paused:
+        """Take a grid out of its slot between two rows, to join again later."""
+        states = {name: array[slot].copy() for name, array in self._states[ROW].items()}
+        paused = Paused(self.codes[slot].copy(), int(self.rows[slot]), states)
+        self.leave(slot)
+        return paused
+
+    def leave(self, slot: int) -> None:
+        """Free a slot, at any time."""
+        self.is_active[slot] = False
+        self.rows[slot] = 0
+        if not self.is_active.any():
+            self.column, self._context = 0, None
+
+    def call(self) -> tuple[str, Arrays]:
+        """Give the role of the graph to be run next, and its inputs, `[slots, ...]`; free slots hold anything."""
+        slots = np.arange(len(self.rows))
+        if self._context is None:
+            # In row 0 the graph ignores the codes above, as it ignores the code to the left in column 0.
+            above = self.codes[slots, self.rows - 1]
+            return ROW, {"codes": above, "position": self.rows, **self._condition, **self._states[ROW]}
+        left = self.codes[slots, self.rows, self.column - 1]
+        context = self._context[:, self.column]
+        return PIXEL, {"code": left, "position": self._places(), "context": context, **self._states[PIXEL]}
+
+    def proceed(self, outputs: Arrays) -> None:
+        """Take the outputs of the graph that `call` asked for; after those of a place, draw its codes."""
+        if self._context is None:
+            self._states[ROW], self._context = _next_states(outputs), outputs["context"]
+            return
+        self._states[PIXEL] = _next_states(outputs)
+        (slots,) = np.nonzero(self.is_active)
+        self.codes[slots, self.rows[slots], self.column] = draw_codes(
+            outputs["logits"][slots],
+            self._uniform[slots, self._places()[slots]],
+            temperature=self._temperature[slots],
+            top_k=self._top_k[slots],
+        )
+        self.column += 1
+        if self.column == self.codes.shape[2]:
+            self.column, self._context = 0, None
+            self.rows += self.is_active
+
+    def _places(self) -> Int64[np.ndarray, " slots"]:
+        """Number the places that the grids are at, in raster order."""
+        return self.rows * self.codes.shape[2] + self.column
 
 
 def sample_raster(
@@ -93,9 +247,7 @@ def sample_raster(
     temperature: float = 1.0,
     top_k: int | None = None,
 ) -> Steps:
-    """Draw grids of codes row by row and place by place: one `prior_row` a row, one `prior_pixel` a place.
-
-    Whoever iterates runs the graphs, wherever they are: the order of calls and the bookkeeping of states are here.
+    """Draw grids of codes side by side from their beginning to their end; see `Raster`.
 
     Args:
         graphs: signatures by role, for the shapes of the states.
@@ -112,25 +264,18 @@ def sample_raster(
     Returns:
         The codes.
     """
-    batch = len(uniform)
-    given: Arrays = {} if condition is None else {"condition": condition}  # it reaches the places through the context
-    codes = np.zeros((batch, height, width), dtype=np.int32)
-    row_states, pixel_states = (_zero_states(graphs[role], batch) for role in ("prior_row", "prior_pixel"))
-    for row in range(height):
-        above = codes[:, row - 1]  # in row 0 the graph ignores it
-        answer = yield "prior_row", {"codes": above, "position": np.full(batch, row), **given, **row_states}
-        row_states = _next_states(answer)
-        context = answer["context"]
-        for column in range(width):
-            place = row * width + column
-            left = codes[:, row, column - 1]  # likewise in column 0
-            feeds = {"code": left, "position": np.full(batch, place), "context": context[:, column]}
-            answer = yield "prior_pixel", {**feeds, **pixel_states}
-            pixel_states = _next_states(answer)
-            codes[:, row, column] = draw_codes(
-                answer["logits"], uniform[:, place], temperature=temperature, top_k=top_k
-            )
-    return codes
+    raster = Raster(graphs, height, width, len(uniform))
+    for slot, noise in enumerate(uniform):
+        raster.join(
+            slot,
+            noise,
+            0 if condition is None else int(condition[slot]),
+            temperature=temperature,
+            top_k=top_k or ALL_CODES,
+        )
+    while (raster.rows < height).any():
+        raster.proceed((yield raster.call()))
+    return raster.codes
 
 
 def complete(steps: Steps, run: Callable[[str, Arrays], Arrays]) -> Int32[np.ndarray, "B h w"]:

@@ -23,3 +23,11 @@ class SchemaError(ArtifactError):
 
 class SignatureError(ArtifactError):
     """A graph's inputs or outputs are not those that the manifest declares."""
+
+
+class UnknownVariantError(ArtifactError):
+    """The model was not exported in that precision."""
+
+
+class GoldenError(ArtifactError):
+    """A graph gives something else than it gave when it was exported, or what it gave is not all there."""

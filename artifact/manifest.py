@@ -5,11 +5,15 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from artifact.errors import SchemaError, SignatureError
+from artifact.errors import SchemaError, SignatureError, UnknownVariantError
+from artifact.parity import CodesParity as CodesParity
+from artifact.parity import Parity as Parity
+from artifact.parity import PriorParity as PriorParity
+from artifact.part import Part
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The manifest schema that this code writes; it reads this one and those before, and refuses a higher one."""
 
 MANIFEST_FILE = "manifest.json"
@@ -19,12 +23,8 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Capability = Literal["encode", "decode", "reconstruct", "sample", "likelihood", "compress", "decompress"]
 DType = Literal["uint8", "int32", "int64", "float32", "float64"]
-
-
-class Part(BaseModel):
-    """A strict, immutable piece of the manifest."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+Precision = Literal["fp16"]
+"""The smaller types that the networks of a variant compute in."""
 
 
 class Tensor(Part):
@@ -80,6 +80,20 @@ class Graph(Part):
                     f"graph {graph!r} ({self.file}): the manifest declares {role} {expected}, "
                     f"the file has {found}; export the model again"
                 )
+
+
+class Variant(Part):
+    """The same model with its networks in a smaller type: its graphs take and give what the full ones do.
+
+    Codes may differ from the model's where two code vectors are nearly as close, which its parity counts.
+
+    Attributes:
+        graphs: by role; a graph without a network has no counterpart here.
+        parity: how far it was from the model.
+    """
+
+    graphs: dict[str, Graph]
+    parity: Parity
 
 
 class ImageGeometry(Part):
@@ -164,56 +178,6 @@ class NoiseInput(Part):
     stream: int
 
 
-class CodesParity(Part):
-    """How the codes of the exported graphs compared with the model's.
-
-    Attributes:
-        compared: codes.
-        near_ties: of these, codes whose two best distances lie within 1e-4 of each other, relatively.
-        differing: codes that differ, all of them near-ties.
-    """
-
-    compared: int
-    near_ties: int
-    differing: int
-
-
-class PriorParity(Part):
-    """How the exported prior compared with the model's, and its incremental graphs with the parallel one.
-
-    Attributes:
-        examples: grids of held-out codes compared.
-        logits_error: largest |onnx - torch| / (1 + |torch|) of the parallel graph.
-        incremental_error: likewise, of the incremental graphs against the parallel one.
-        drawn: codes drawn incrementally.
-        differing: of these, codes that the parallel pass would draw otherwise from the same noise, all near-ties.
-    """
-
-    examples: int
-    logits_error: float
-    incremental_error: float
-    drawn: int
-    differing: int
-
-
-class Parity(Part):
-    """How far the exported graphs were from the model that they were exported from.
-
-    Attributes:
-        examples: held-out examples compared.
-        tensor_error: largest |onnx - torch| / (1 + |torch|) over all tensors of real numbers but the bounds.
-        bound_error_nats_per_dim: largest difference of a bound, in nats per data dimension.
-        codes: of a model of integer codes.
-        prior: of a model with a learned prior over codes.
-    """
-
-    examples: int
-    tensor_error: float
-    bound_error_nats_per_dim: float
-    codes: CodesParity | None = None
-    prior: PriorParity | None = None
-
-
 class CodePrior(Part):
     """A learned prior over one grid of codes, which predicts them row by row, each row from left to right.
 
@@ -252,6 +216,7 @@ class Manifest(Part):
         geometry: what goes in and comes out.
         latent: the levels, top first.
         graphs: by role: `encode`, `decode`, `log_weight`, ...
+        variants: the model in reduced precision, by the type of its networks.
         files: sha256 of every other file of the artifact, by name.
         prior: the learned prior over codes; None where there is none, and codes count as equally probable.
         noise: the graph inputs that are noise.
@@ -273,6 +238,7 @@ class Manifest(Part):
     geometry: Geometry
     latent: tuple[Level, ...]
     graphs: dict[str, Graph]
+    variants: dict[Precision, Variant] = Field(default_factory=dict)
     files: dict[FileName, Sha256]
     prior: CodePrior | None = None
     noise: tuple[NoiseInput, ...]
@@ -295,13 +261,43 @@ class Manifest(Part):
             raise ValueError(f"prior_hash is {self.prior.prior_hash}, its graphs and weights give {expected}")
         return self
 
+    @model_validator(mode="after")
+    def _variants_match(self) -> "Manifest":
+        for precision, variant in self.variants.items():
+            for role, graph in variant.graphs.items():
+                full = self.graphs.get(role)
+                if full is None or (graph.inputs, graph.outputs) != (full.inputs, full.outputs):
+                    raise ValueError(f"graph {role!r} of variant {precision} takes or gives other tensors than in full")
+        return self
+
+    def graphs_in(self, precision: Precision | None) -> dict[str, Graph]:
+        """Give the graphs to run, by role.
+
+        Args:
+            precision: of a variant, whose graphs stand in for those that it has; None for the full ones.
+
+        Raises:
+            UnknownVariantError: the model has no such variant.
+        """
+        if precision is None:
+            return self.graphs
+        if precision not in self.variants:
+            known = ", ".join(self.variants) or "none"
+            raise UnknownVariantError(
+                f"{self.name} has no variant {precision!r}, only: {known}; export it with --variants {precision}, or "
+                "run it in full precision"
+            )
+        return self.graphs | self.variants[precision].graphs
+
     def checksums(self) -> dict[str, str]:
         """Give the sha256 of every file that the artifact must hold, by file name."""
-        return dict(self.files) | {graph.file: graph.sha256 for graph in self.graphs.values()}
+        graphs = [self.graphs, *(variant.graphs for variant in self.variants.values())]
+        return dict(self.files) | {graph.file: graph.sha256 for roles in graphs for graph in roles.values()}
 
 
 WEIGHTS_FILE = "weights.data"
 PRIOR_WEIGHTS_FILE = "prior.data"
+GOLDEN_FILE = "golden.npz"
 PRIOR_GRAPHS = ("prior", "prior_row", "prior_pixel")
 
 
@@ -309,7 +305,8 @@ def model_hash(graphs: dict[str, Graph], files: dict[str, str]) -> str:
     """Name a model by its content: sha256 over its graphs, their signatures and their shared weights.
 
     Two artifacts with this hash compute the same function; cards, pictures and metrics do not enter. A prior over
-    codes does not enter either: codes mean the same with another prior, or without one.
+    codes does not enter either: codes mean the same with another prior, or without one. Nor does a variant, which is
+    the same model up to its parity.
 
     Args:
         graphs: the graphs by role.

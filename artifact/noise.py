@@ -18,6 +18,8 @@ PRIOR_STREAM = 1
 """Noise of z: samples from the prior."""
 CODES_STREAM = 2
 """Noise of codes: one uniform number for each place of the grid, in the order of the draws."""
+GOLDEN_STREAM = 3
+"""Inputs of the golden outputs; the index is that of the input."""
 
 MAX_SEED = 2**63 - 1
 

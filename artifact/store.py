@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifact.errors import ChecksumError, MissingFileError, UnknownModelError
-from artifact.manifest import MANIFEST_FILE, Manifest, read_manifest
+from artifact.manifest import MANIFEST_FILE, Manifest, Precision, read_manifest
 
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]{0,63})(@(?P<version>[1-9][0-9]{0,8}))?")
 
@@ -29,9 +29,9 @@ class Artifact:
         """The artifact's full name, `name@version`."""
         return f"{self.manifest.name}@{self.version}"
 
-    def file(self, graph: str) -> Path:
-        """Give the path of a graph's ONNX file."""
-        return self.path / self.manifest.graphs[graph].file
+    def file(self, graph: str, precision: Precision | None = None) -> Path:
+        """Give the path of a graph's ONNX file, in full precision or of a variant (see `Manifest.graphs_in`)."""
+        return self.path / self.manifest.graphs_in(precision)[graph].file
 
 
 class Store:

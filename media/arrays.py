@@ -50,14 +50,12 @@ def read_npy(data: bytes, *, max_bytes: int) -> np.ndarray:
         MediaTooLargeError: the array is larger than `max_bytes`.
     """
     header = _read_header(data)
-    # An axis of length zero must not hide the others.
-    announced = math.prod(max(size, 1) for size in header.shape) * header.dtype.itemsize
-    if announced > max_bytes:
+    if header.announced > max_bytes:
         raise MediaTooLargeError(
-            f"the npy array of shape {_shorten(header.shape)} takes {announced} bytes, expected at most {max_bytes}: "
-            "send it in parts"
+            f"the npy array of shape {_shorten(header.shape)} takes {header.announced} bytes, expected at most "
+            f"{max_bytes}: send it in parts"
         )
-    expected, found = math.prod(header.shape) * header.dtype.itemsize, len(data) - header.length
+    expected, found = header.size, len(data) - header.length
     if found != expected:
         raise MalformedMediaError(
             f"the npy header announces {expected} bytes of {header.dtype} in the shape {header.shape}, "
@@ -152,12 +150,23 @@ def write_npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 @dataclass(frozen=True)
 class _Header:
-    """What an npy file says of itself; `length` is where its data begin."""
+    """What an npy file says of itself.
+
+    Attributes:
+        dtype: of its elements.
+        fortran_order: whether the first axis runs fastest.
+        shape: of the array.
+        length: where its data begin.
+        size: of its data, in bytes.
+        announced: likewise, where an axis of length zero does not hide the others.
+    """
 
     dtype: np.dtype
     fortran_order: bool
     shape: tuple[int, ...]
     length: int
+    size: int
+    announced: int
 
 
 def _read_header(data: bytes) -> _Header:
@@ -179,11 +188,14 @@ def _read_header(data: bytes) -> _Header:
 def _parse_header(header: bytes, length: int) -> _Header:
     """Read the header's text, which those who send arrays of one shape send again and again."""
     fields = _parse_fields(header.decode("latin-1"))
+    dtype, shape = _parse_dtype(fields["descr"]), _parse_shape(fields["shape"])
     return _Header(
-        dtype=_parse_dtype(fields["descr"]),
+        dtype=dtype,
         fortran_order=fields["fortran_order"] == "True",
-        shape=_parse_shape(fields["shape"]),
+        shape=shape,
         length=length,
+        size=math.prod(shape) * dtype.itemsize,
+        announced=math.prod(max(side, 1) for side in shape) * dtype.itemsize,
     )
 
 

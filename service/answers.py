@@ -43,7 +43,7 @@ Items = NDArray[Any] | Sequence[NDArray[Any]]
 """An array whose axis 0 is the item, or an array an item where they may differ in size."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Answer:
     """What an endpoint has to say.
 

@@ -12,17 +12,20 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import Receive, Scope, Send
 
 from artifact.errors import ArtifactError
-from service import documentation, problems
+from service import documentation, logs, problems, security, tracing
 from service.edge import Edge
 from service.engine.engine import Engine
 from service.engine.runtime import available_cores
 from service.errors import ServiceError
+from service.jobs import Jobs
 from service.metrics import Metrics
 from service.requests import Service
-from service.routes import codebook, control
+from service.routes import codebook, control, jobs
 from service.routes.tensors import ENDPOINTS
 from service.settings import Settings
+from service.siblings import Siblings
 from service.tensors import Tensors
+from service.v2 import routes as v2
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,12 +36,17 @@ This page loads its scripts from a public network; without one, read [/openapi.j
 """
 
 
-def create_app(settings: Settings | None = None, on_failure: Callable[[], None] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    on_failure: Callable[[], None] | None = None,
+    siblings: Siblings | None = None,
+) -> FastAPI:
     """Make the application.
 
     Args:
         settings: None for those of the environment.
         on_failure: called when the engine cannot start, which leaves nothing to serve.
+        siblings: the other processes behind the same port; None where there are none.
 
     Returns:
         The application; its engine starts with its lifespan.
@@ -46,21 +54,29 @@ def create_app(settings: Settings | None = None, on_failure: Callable[[], None] 
     settings = settings or Settings()
     engine = Engine(settings)
     workers = ThreadPoolExecutor(max_workers=available_cores() + 2, thread_name_prefix="media")
-    service = Service(settings, engine, Metrics(engine), workers)
+    siblings = siblings or Siblings()
+    service = Service(settings, engine, Metrics(engine), workers, Jobs(settings, siblings.stamp))
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        starting = asyncio.create_task(_start(service, on_failure))
-        yield
-        await starting
-        await engine.stop()
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with app.state.siblings.answering(app):
+            starting = asyncio.create_task(_start(service, on_failure))
+            if app.state.siblings.is_late:
+                await starting
+            yield
+            await starting
+            await service.jobs.stop()
+            await engine.stop()
         workers.shutdown(wait=False, cancel_futures=True)
 
-    app = _App(title="latentd", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = _App(settings, title="latentd", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
     app.state.service = service
+    app.state.siblings = siblings
     problems.install(app)
     app.include_router(control.router)
     app.include_router(codebook.router)
+    app.include_router(jobs.router)
+    app.include_router(v2.router)
     for endpoint in ENDPOINTS:
         app.add_api_route(
             endpoint.path,
@@ -69,19 +85,21 @@ def create_app(settings: Settings | None = None, on_failure: Callable[[], None] 
             summary=endpoint.summary,
             tags=["models"],
             name=endpoint.capability,
-            responses=documentation.responses(endpoint.summary, endpoint.offers),
+            responses={**documentation.responses(endpoint.summary, endpoint.offers), **documentation.ACCEPTED},
             openapi_extra=documentation.operation(endpoint),
         )
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
 class _App(FastAPI):
     """FastAPI behind the layers that every request goes through first."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(**options)
-        self._layers = Edge(Tensors(super().__call__, ENDPOINTS))
+        self.state.keys = security.keyring(settings)
+        allowed = security.wrap(Tensors(super().__call__, ENDPOINTS), settings, self.state.keys)
+        self._layers = tracing.wrap(logs.wrap(Edge(allowed), settings), settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -99,15 +117,15 @@ async def _start(service: Service, on_failure: Callable[[], None] | None) -> Non
             on_failure()
         return
     engine = service.engine
-    service.metrics.describe(engine)
     names = ", ".join(model.reference for model in engine.models())
     _LOG.info("serving %s on %s (%s)", names, engine.device.provider, engine.device.reason)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
     """Make the OpenAPI document once, with the problem's schema in it."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = documentation.PROBLEM_SCHEMA
+        security.describe(document, settings)
         app.openapi_schema = document
     return app.openapi_schema

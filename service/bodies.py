@@ -31,7 +31,8 @@ FORM = "multipart/form-data"
 CONTAINER = "application/vnd.latentd"
 IMAGES = ("image/png", "image/jpeg", "image/webp")
 
-_CHEAP_BYTES = 2**20
+CHEAP_BYTES = 2**20
+"""An array of so many bytes is read or written in less time than a thread takes to begin."""
 
 IMAGE_BODIES = (*IMAGES, FORM, NPY, JSON)
 """What an endpoint that reads pictures takes."""
@@ -68,7 +69,7 @@ class Body:
     @property
     def is_cheap(self) -> bool:
         """Whether it is read in less time than a thread takes to begin: an array of moderate size."""
-        return self.media_type == NPY and len(self.data) <= _CHEAP_BYTES
+        return self.media_type == NPY and len(self.data) <= CHEAP_BYTES
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,29 @@ async def receive(request: Request, accepted: Sequence[str], settings: Settings)
     media_type = content_type.partition(";")[0].strip().lower()
     is_json = media_type == JSON
     max_bytes = min(settings.max_body_bytes, settings.max_json_body_bytes) if is_json else settings.max_body_bytes
+    data = await take_in(request, max_bytes, accepted if is_json else ())
+    if not data and not media_type:
+        return Body("", "", b"")
+    if media_type not in accepted:
+        raise UnsupportedTypeError(_unsupported(media_type, accepted))
+    return _json_body(data, content_type) if is_json else Body(media_type, content_type, data)
+
+
+async def take_in(request: Request, max_bytes: int, accepted: Sequence[str] = ()) -> bytes:
+    """Take a body in as it is.
+
+    Args:
+        request: the request.
+        max_bytes: the longest that is taken, whatever length it declares.
+        accepted: for a message about JSON, the types that the endpoint takes.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        TooLargeError: it is longer.
+        ClientDisconnect: the caller left before its end.
+    """
     chunks, length, is_whole = [], 0, False
     while not is_whole:
         message = await request.receive()
@@ -119,15 +143,10 @@ async def receive(request: Request, accepted: Sequence[str], settings: Settings)
         chunk = message.get("body", b"")
         length += len(chunk)
         if length > max_bytes:
-            raise TooLargeError(_too_long(max_bytes, accepted if is_json else ()))
+            raise TooLargeError(_too_long(max_bytes, accepted))
         chunks.append(chunk)
         is_whole = not message.get("more_body", False)
-    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    if not data and not media_type:
-        return Body("", "", b"")
-    if media_type not in accepted:
-        raise UnsupportedTypeError(_unsupported(media_type, accepted))
-    return _json_body(data, content_type) if is_json else Body(media_type, content_type, data)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_long(max_bytes: int, accepted: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from artifact.bounds import BoundAccumulator, BoundEstimate
 from artifact.manifest import ContinuousLevel, ImageGeometry
 from artifact.noise import PRIOR_STREAM, batch_normal
 from service.engine.engine import Engine
+from service.engine.lanes import Lane, current_caller, in_lane
 from service.engine.opening import SAMPLE_SLICE, ServedModel
 from service.errors import CapabilityError, ParameterError, TooLargeError
 from service.limits import check_pixels
@@ -133,13 +134,18 @@ async def likelihood(
     stream, dimensions = _posterior_stream(model), _dimensions(model)
     posterior = await encode(engine, model, images)
     accumulator = BoundAccumulator(len(images))
+    caller = current_caller()
     for first_sample in range(0, samples, SAMPLE_SLICE):
         shape = (min(SAMPLE_SLICE, samples - first_sample), dimensions)
         noise = await asyncio.to_thread(
             batch_normal, seed, first_index, len(images), shape, stream=stream, first_sample=first_sample
         )
-        terms = await engine.run(model, "log_weight", {"x": images, **posterior, "noise": noise}, admit=0)
+        # A bound of one slice is as urgent as its caller; the later slices of a long one let everybody else go first.
+        with in_lane(caller.lane if first_sample == 0 else Lane.BULK):
+            terms = await engine.run(model, "log_weight", {"x": images, **posterior, "noise": noise}, admit=0)
         accumulator.add(terms["log_p_x_given_z"], terms["log_p_z"], terms["log_q"])
+        if caller.progress is not None:
+            caller.progress.tell(first_sample + shape[0], samples)
     return accumulator.result()
 
 

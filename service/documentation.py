@@ -6,6 +6,7 @@ from typing import Any
 from service.bodies import FORM, JSON, OPTION_BODIES
 from service.endpoint import Endpoint
 from service.problems import PROBLEM, STATUSES
+from service.streaming import EVENTS
 
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "properties": {"file": {"type": "array", "items": _BINARY}}, "required": ["file"]}
@@ -17,6 +18,41 @@ _ANSWER = {
         "items": {"type": "array", "items": {"type": "object"}},
     },
     "required": ["model", "items"],
+}
+_JOB = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "state": {"type": "string", "enum": ["queued", "running", "done", "failed", "cancelled"]},
+        "created": {"type": "string", "format": "date-time"},
+        "progress": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "endpoint": {"type": "string"},
+        "model": {"type": "string"},
+    },
+    "required": ["id", "state", "created", "progress", "endpoint", "model"],
+}
+JOB_ANSWER = {"content": {JSON: {"schema": _JOB}}}
+"""The body that describes a job."""
+RETRY_HEADER = {"retry-after": {"schema": {"type": "integer"}, "description": "seconds after which to ask again"}}
+"""The header of a job that is not over."""
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "With `Prefer: respond-async`: the request is answered later, as a job.",
+        "headers": {
+            "location": {"schema": {"type": "string"}, "description": "where to ask after the job"},
+            "preference-applied": {"schema": {"type": "string"}, "description": "`respond-async`"},
+            **RETRY_HEADER,
+        },
+        **JOB_ANSWER,
+    }
+}
+"""The answer to a request that is answered later."""
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "`respond-async` (RFC 7240): answer 202 at once, and do the work as a job",
 }
 
 
@@ -30,7 +66,7 @@ def operation(endpoint: Endpoint[Any]) -> dict[str, Any]:
         Members of an OpenAPI operation object.
     """
     properties = endpoint.options.model_json_schema()["properties"]
-    parameters = [_parameter(name, schema) for name, schema in properties.items()]
+    parameters = [*(_parameter(name, schema) for name, schema in properties.items()), _PREFER]
     takes_items = tuple(endpoint.accepted) != OPTION_BODIES
     items = {"items": {"type": "array", "items": {"type": "object"}}} if takes_items else {}
     schemas = {JSON: {"type": "object", "properties": items | properties}, FORM: _FORM}
@@ -59,7 +95,8 @@ def responses(
     Returns:
         OpenAPI's responses object.
     """
-    content = {media_type: {"schema": json_schema if media_type == JSON else _BINARY} for media_type in offers}
+    schemas = {JSON: json_schema, EVENTS: {"type": "string"}}
+    content = {media_type: {"schema": schemas.get(media_type, _BINARY)} for media_type in offers}
     return {200: {"description": summary, "content": content}, **problems(*STATUSES)}
 
 

@@ -51,7 +51,7 @@ class Edge:
                 await response(scope, receive, send_with_identity)
         finally:
             duration_s = time.perf_counter() - start_s
-            scope["app"].state.service.metrics.observe_request(_endpoint(scope), status or 500, duration_s)
+            scope["app"].state.service.metrics.requests.observe(_endpoint(scope), status or 500, duration_s)
 
 
 def _wished_id(scope: Scope) -> str | None:
@@ -67,4 +67,4 @@ def _endpoint(scope: Scope) -> str:
     if route := scope.get("route"):
         return str(route.path)
     # Starlette's own routes, of the documentation, leave no route behind; they have no parameters.
-    return str(scope["path"]) if "endpoint" in scope else "unknown"
+    return str(getattr(scope["endpoint"], "path", scope["path"])) if "endpoint" in scope else "unknown"

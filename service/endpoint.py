@@ -1,29 +1,35 @@
 """The one path that every tensor endpoint takes: body, options, model, operation, answer."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from jaxtyping import Int32
+from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
 from artifact.manifest import Capability
-from service import answers, bodies, negotiation
+from service import answers, bodies, negotiation, problems
 from service.answers import Answer
-from service.bodies import OPTION_BODIES, Body
-from service.engine.lanes import Caller, as_caller
+from service.bodies import JSON, OPTION_BODIES, Body
+from service.engine.lanes import Caller, Lane, as_caller
 from service.engine.opening import ServedModel
+from service.engine.progress import Progress
 from service.errors import ParameterError
+from service.jobs import Order, accepted, prefers_job
 from service.operations import check_images
 from service.options import Options, draws, read_options, read_query
 from service.presence import while_wanted
+from service.replies import Reply
 from service.requests import Deadline, Phases, Service, lane_of, service_of
+from service.streaming import EVENTS, EventStream
 
 O = TypeVar("O", bound=Options)  # noqa: E741 - options
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call(Generic[O]):
     """One request as an endpoint's own function sees it.
 
@@ -56,6 +62,9 @@ async def _by_option(service: Service, body: Body, options: Options) -> str | No
     return options.model
 
 
+Preview = Callable[[Call[O], Int32[NDArray[Any], "n h w"]], Awaitable[bytes]]
+
+
 @dataclass(frozen=True)
 class Endpoint(Generic[O]):
     """What sets one endpoint apart from the others.
@@ -68,6 +77,7 @@ class Endpoint(Generic[O]):
         answer: from the call to what is to be said.
         summary: a sentence for the documentation.
         find: names the model by the body, where that says it.
+        preview: shows codes in the making as a PNG; None where there is nothing to be seen before the end.
         echoed: members beside the items of another endpoint's answer, which is taken as it is; they do not count.
     """
 
@@ -78,6 +88,7 @@ class Endpoint(Generic[O]):
     answer: Callable[[Call[O]], Awaitable[Answer]]
     summary: str
     find: Callable[[Service, Body, O], Awaitable[str | None]] = _by_option
+    preview: "Preview[O] | None" = None
     echoed: Sequence[str] = ()
 
     @property
@@ -102,11 +113,34 @@ class Endpoint(Generic[O]):
         reference = await self.find(service, body, options)
         model = service.engine.model(reference, self.capability, "image")
         deadline = Deadline(service.settings.deadline_s)
-        with as_caller(Caller(lane_of(request), deadline.end_s)) as caller:
-            call = Call(service, model, body, options, Phases(), deadline, caller, accept, media_type)
-            response, rows = await while_wanted(request.receive, deadline, self._respond(call))
-        service.metrics.observe_rows(self.path, rows)
-        return response
+        caller = Caller(lane_of(request), deadline.end_s)
+        call = Call(service, model, body, options, Phases(), deadline, caller, accept, media_type)
+        if media_type == EVENTS and self.preview is not None:
+            return self._stream(request, call, self.preview)
+        if prefers_job(request.headers.get("prefer", "")):
+            return self._defer(request, call)
+        return await while_wanted(request.receive, deadline, self._respond(call))
+
+    def _stream(self, request: Request, call: Call[O], preview: Preview[O]) -> Response:
+        """Answer with what there is of the answer, as it grows."""
+        call.caller.progress = Progress()
+        work = partial(self._respond, replace(call, accept=JSON, media_type=JSON))
+        return EventStream(request, call.deadline, call.caller.progress, work, partial(preview, call))
+
+    def _defer(self, request: Request, call: Call[O]) -> Response:
+        """Answer that the answer comes later."""
+        service, deadline, progress = call.service, Deadline(call.service.settings.job_deadline_s), Progress()
+        later = replace(call, deadline=deadline, caller=Caller(Lane.BULK, deadline.end_s, progress=progress))
+        order = Order(
+            self.path,
+            call.model.reference,
+            len(call.body.data),
+            deadline.limit_s,
+            progress,
+            partial(self._respond, later),
+            partial(problems.answer, request),
+        )
+        return accepted(service.jobs.accept(order))
 
     def _read_options(self, request: Request, body: Body) -> O:
         """Read the options of the query and of a JSON body."""
@@ -115,21 +149,29 @@ class Endpoint(Generic[O]):
         members = {name: value for name, value in body.members.items() if name not in self.echoed}
         return read_options(self.options, request.query_params.multi_items(), members)
 
-    async def _respond(self, call: Call[O]) -> tuple[Response, int]:
+    async def _respond(self, call: Call[O]) -> Response:
         """Compute and write an answer, and count its items."""
-        answer = await self.answer(call)
+        with as_caller(call.caller):
+            answer = await self.answer(call)
         media_type = answer.media_type or call.media_type
         write = partial(answers.write, answer, media_type, call.model.reference, call.service.settings)
         with call.phases.measure("encode"):
             content = write() if answer.is_small(media_type) else await call.service.off_loop(write)
-        return Response(content, headers=_headers(answer, call), media_type=media_type), len(answer)
+        call.phases.durations_ms["queue"] = call.caller.queue_s * 1e3
+        call.service.metrics.requests.observe_rows(self.path, len(answer), call.phases.durations_ms)
+        return Reply(content, media_type, _headers(answer, call))
 
 
-def _headers(answer: Answer, call: Call[Any]) -> dict[str, str]:
+def _headers(answer: Answer, call: Call[Any]) -> list[tuple[str, str]]:
     """Give the headers that every answer bears."""
-    timing = call.phases.header(call.caller.queue_s)
-    headers = {"x-latentd-model": call.model.reference, "server-timing": timing, **answer.headers}
-    return headers if answer.seed is None else headers | {"x-latentd-seed": str(answer.seed)}
+    headers = [
+        ("x-latentd-model", call.model.reference),
+        ("server-timing", call.phases.header()),
+        *answer.headers.items(),
+    ]
+    if answer.seed is not None:
+        headers.append(("x-latentd-seed", str(answer.seed)))
+    return headers
 
 
 async def read_pictures(call: Call[Any]) -> bodies.Pictures:

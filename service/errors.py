@@ -16,6 +16,23 @@ class UnknownModelError(ServiceError):
     """No such model or version is served."""
 
 
+class UnknownJobError(ServiceError):
+    """No such job is kept."""
+
+
+class PendingJobError(ServiceError):
+    """A job has no result.
+
+    Args:
+        message: for the caller.
+        retry_after_s: after how many seconds to ask again; None where it will never have one.
+    """
+
+    def __init__(self, message: str, retry_after_s: int | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class CapabilityError(ServiceError):
     """The model cannot do what was asked of it."""
 
@@ -51,3 +68,23 @@ class DeadlineError(ServiceError):
 
 class DeviceError(ServiceError):
     """The device that the settings demand is not there or does not work."""
+
+
+class ConfigurationError(ServiceError):
+    """The settings, or a file that they name, keep the service from starting."""
+
+
+class UnauthorizedError(ServiceError):
+    """The caller has shown no key, or one that is not known."""
+
+
+class RateLimitedError(OverloadedError):
+    """The caller asks more often than it may."""
+
+
+class ForbiddenError(ServiceError):
+    """The settings do not let callers do that."""
+
+
+class LoadError(ServiceError):
+    """A model could not be loaded; what was served is served still."""

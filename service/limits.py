@@ -18,12 +18,15 @@ def check_rows(settings: Settings, rows: int) -> None:
         raise TooLargeError(f"the request has {rows} items, at most {settings.max_rows} are taken; split it")
 
 
-def check_json_values(settings: Settings, values: int) -> None:
+def check_json_values(
+    settings: Settings, values: int, cure: str = "accept application/x-npy or application/x-npz"
+) -> None:
     """Refuse to write more numbers as text than JSON is made for.
 
     Args:
         settings: the limits.
         values: how many numbers there are.
+        cure: how to have them in another form.
 
     Raises:
         TooLargeError: there are more.
@@ -31,7 +34,7 @@ def check_json_values(settings: Settings, values: int) -> None:
     if values > settings.max_json_values:
         raise TooLargeError(
             f"the answer has {values} numbers, at most {settings.max_json_values} are written as JSON; "
-            "accept application/x-npy or application/x-npz, or split the request"
+            f"{cure}, or split the request"
         )
 
 

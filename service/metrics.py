@@ -1,19 +1,22 @@
 """What Prometheus reads: counters and gauges on a registry of their own."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.engine.engine import Engine
+from service.engine.profile import SIZES
+from service.tallies import Requests, cumulative
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _LOADS = {
     "runs": "Runs of a graph.",
     "rows": "Rows that the runs of a graph answered; over its runs, the mean batch.",
+    "padding_rows": "Rows that only filled a batch.",
     "seconds": "Time in the runs of a graph.",
+    "queue_seconds": "Time that requests waited for their first run of a graph.",
+    "requests": "Requests whose rows a graph has answered.",
 }
 
 
@@ -23,13 +26,52 @@ class _Loads(Collector):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """Give a family of counters for each figure."""
+    def collect(self) -> Iterator[Metric]:
+        """Give a family for each figure."""
+        loads = dict(self._engine.loads)
         for name, text in _LOADS.items():
             family = CounterMetricFamily(f"latentd_graph_{name}", text, labels=("model", "graph"))
-            for labels, load in self._engine.loads.items():
+            for labels, load in loads.items():
                 family.add_metric(labels, getattr(load, name))
             yield family
+        batches = HistogramMetricFamily(
+            "latentd_graph_batch_rows", "Batch sizes of the runs, padding included.", labels=("model", "graph")
+        )
+        for labels, load in loads.items():
+            sizes = dict(load.buckets)
+            beyond = sum(runs for size, runs in sizes.items() if size not in SIZES)
+            counts = [*(sizes.get(size, 0) for size in SIZES), beyond]
+            total = sum(size * runs for size, runs in sizes.items())
+            batches.add_metric(labels, cumulative(SIZES, counts), total)
+        yield batches
+
+
+class _State(Collector):
+    """What the engine is about, likewise."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        """Give a gauge for each figure."""
+        engine = self._engine
+        batcher = engine.batcher
+        yield GaugeMetricFamily("latentd_ready", "1 while the service answers, else 0.", float(engine.state == "ready"))
+        yield GaugeMetricFamily("latentd_queue_rows", "Rows that wait for their run.", engine.queue_rows)
+        yield GaugeMetricFamily("latentd_queue_bytes", "Bytes of their inputs and outputs.", batcher.queue_bytes)
+        yield GaugeMetricFamily("latentd_queue_age_seconds", "How long the oldest of them waits.", batcher.age_s)
+        yield CounterMetricFamily("latentd_runner_deaths", "Runner threads that died.", batcher.deaths)
+        device = GaugeMetricFamily("latentd_device_info", "What the graphs run on.", labels=("provider", "requested"))
+        device.add_metric((engine.device.provider, engine.device.requested), 1.0)
+        models = GaugeMetricFamily("latentd_model_info", "Models served.", labels=("model", "family"))
+        for model in engine.models():
+            models.add_metric((model.reference, model.manifest.family), 1.0)
+        failures = CounterMetricFamily(
+            "latentd_model_load_failures", "Times that a model could not be loaded.", labels=("model",)
+        )
+        for name, count in engine.lifecycle.failures.items():
+            failures.add_metric((name,), count)
+        yield from (device, models, failures)
 
 
 class Metrics:
@@ -40,49 +82,14 @@ class Metrics:
     """
 
     def __init__(self, engine: Engine) -> None:
+        self.requests = Requests()
         self._registry = CollectorRegistry()
-        # Finding metrics by their labels takes longer than counting; there are few endpoints and statuses.
-        self._of = lru_cache(maxsize=1024)(self._find)
-        self._requests = Counter(
-            "latentd_requests", "Requests answered.", ("endpoint", "status"), registry=self._registry
-        )
-        self._seconds = Histogram(
-            "latentd_request_seconds",
-            "From the first byte of a request to the last of its answer.",
-            ("endpoint",),
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._rows = Counter("latentd_rows", "Items answered.", ("endpoint",), registry=self._registry)
-        queue = Gauge("latentd_queue_rows", "Rows that wait for their run.", registry=self._registry)
-        queue.set_function(lambda: engine.queue_rows)
-        ready = Gauge("latentd_ready", "1 while the service answers, else 0.", registry=self._registry)
-        ready.set_function(lambda: float(engine.state == "ready"))
-        self._device = Gauge(
-            "latentd_device_info", "What the graphs run on.", ("provider", "requested"), registry=self._registry
-        )
-        self._registry.register(_Loads(engine))
-        self._models = Gauge("latentd_model_info", "Models served.", ("model", "family"), registry=self._registry)
+        for collector in (self.requests, _Loads(engine), _State(engine)):
+            self._registry.register(collector)
 
-    def observe_request(self, endpoint: str, status: int, duration_s: float) -> None:
-        """Count a request that has been answered."""
-        requests, seconds = self._of(endpoint, status)
-        requests.inc()
-        seconds.observe(duration_s)
-
-    def _find(self, endpoint: str, status: int) -> tuple[Counter, Histogram]:
-        """Find the metrics of an endpoint and a status."""
-        return self._requests.labels(endpoint, str(status)), self._seconds.labels(endpoint)
-
-    def observe_rows(self, endpoint: str, rows: int) -> None:
-        """Count the items of an answer."""
-        self._rows.labels(endpoint).inc(rows)
-
-    def describe(self, engine: Engine) -> None:
-        """Tell of the device and the models, once the engine has started."""
-        self._device.labels(engine.device.provider, engine.device.requested).set(1)
-        for model in engine.models():
-            self._models.labels(model.reference, model.manifest.family).set(1)
+    def register(self, collector: Collector) -> None:
+        """Read something else as well."""
+        self._registry.register(collector)
 
     def render(self) -> bytes:
         """Write everything in Prometheus' text format."""

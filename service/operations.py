@@ -37,12 +37,26 @@ def check_images(
     pixels: NDArray[np.uint8] = images.astype(np.uint8, copy=False)
     if binarize == "threshold":
         pixels = np.where(pixels >= _WHITE_FROM, np.uint8(255), np.uint8(0))
-    if tensor.values is not None and (others := pixels.tobytes().translate(None, bytes(tensor.values))):
+    if tensor.values is not None and (other := find_other(pixels, tensor.values)) is not None:
         raise ParameterError(
-            f"{model.reference} takes pixels of {' or '.join(map(str, tensor.values))} alone, one is {others[0]}; "
+            f"{model.reference} takes pixels of {' or '.join(map(str, tensor.values))} alone, one is {other}; "
             "send black-and-white pictures, or add ?binarize=threshold"
         )
     return pixels
+
+
+def find_other(pixels: UInt8[np.ndarray, "..."], allowed: tuple[int, ...]) -> int | None:
+    """Find a value that is not allowed.
+
+    Args:
+        pixels: of any shape.
+        allowed: values.
+
+    Returns:
+        The first other one; None where there is none.
+    """
+    others = pixels.tobytes().translate(None, bytes(allowed))
+    return others[0] if others else None
 
 
 def _check_shape(model: ServedModel, images: NDArray[np.generic], tensor: Tensor) -> None:

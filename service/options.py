@@ -191,6 +191,7 @@ def read_query(kind: type[O], query: bytes) -> O:
     return read_options(kind, QueryParams(query.decode("latin-1")).multi_items(), {})
 
 
+@lru_cache
 def draws(kind: type[BaseModel]) -> bool:
     """Tell whether the default of one of the options is drawn anew for each request."""
     return any(field.default_factory is not None for field in kind.model_fields.values())

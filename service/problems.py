@@ -1,5 +1,6 @@
 """Every error as `application/problem+json` (RFC 9457)."""
 
+import asyncio
 import http
 import json
 import logging
@@ -19,6 +20,7 @@ from service.negotiation import NotAcceptableError
 from service.requests import request_id
 
 PROBLEM = "application/problem+json"
+_V2 = "/v2/"
 RETRY_AFTER_S = 2
 """When to come again while the service loads or drains."""
 CLIENT_CLOSED_REQUEST = 499
@@ -43,8 +45,12 @@ KINDS: dict[type[Exception], Kind] = {
     media.MediaError: Kind(400, "malformed", "The body is not what its type says"),
     codec.MalformedContainerError: Kind(400, "malformed", "The body is not what its type says"),
     errors.UnauthorizedError: Kind(401, "unauthorized", "A key is needed"),
+    errors.ForbiddenError: Kind(403, "forbidden", "The settings do not allow it"),
+    errors.UnknownJobError: Kind(404, "unknown-job", "No such job is kept"),
     errors.UnknownModelError: Kind(404, "unknown-model", "No such model is served"),
     NotAcceptableError: Kind(406, "not-acceptable", "No accepted type can be answered"),
+    errors.LoadError: Kind(409, "load", "The model cannot be loaded"),
+    errors.PendingJobError: Kind(409, "pending-job", "The job has no result"),
     errors.CapabilityError: Kind(409, "capability", "The model cannot do that"),
     errors.TooLargeError: Kind(413, "too-large", "The request is over a limit"),
     media.MediaTooLargeError: Kind(413, "too-large", "The request is over a limit"),
@@ -75,7 +81,12 @@ def problem(request: Request, kind: Kind, detail: str, headers: dict[str, str] |
         kind: what went wrong in general.
         detail: what went wrong here, what was expected, how to mend it.
         headers: sent along.
+
+    Returns:
+        The document; under `/v2` the protocol's own form of it.
     """
+    if request.scope["path"].startswith(_V2):
+        return Response(json.dumps({"error": detail}), kind.status, headers, media_type="application/json")
     document = {
         "type": f"urn:latentd:problem:{kind.name}",
         "title": kind.title,
@@ -87,7 +98,7 @@ def problem(request: Request, kind: Kind, detail: str, headers: dict[str, str] |
     return Response(json.dumps(document), kind.status, headers, media_type=PROBLEM)
 
 
-def unexpected(request: Request, error: Exception) -> Response:
+def unexpected(request: Request, error: BaseException) -> Response:
     """Log a fault of ours with its traceback, and tell the caller nothing but where to find it."""
     identity = request_id(request)
     _LOG.error("request %s failed unexpectedly", identity, exc_info=error, extra={"fields": {"request_id": identity}})
@@ -113,6 +124,17 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, answer_nobody)
 
 
+def answer(request: Request, error: BaseException) -> Response:
+    """Write what a request is answered that has failed, whatever it was."""
+    if isinstance(error, asyncio.CancelledError):
+        return cut_off(request)
+    if isinstance(error, KNOWN):
+        return answer_known(request, error)
+    if isinstance(error, ClientDisconnect):
+        return answer_nobody(request, error)
+    return unexpected(request, error)
+
+
 def answer_known(request: Request, error: Exception) -> Response:
     """Write the problem of a known error."""
     kind = next(KINDS[base] for base in type(error).__mro__ if base in KINDS)
@@ -125,8 +147,8 @@ def _headers(error: Exception) -> dict[str, str] | None:
     """Give the headers that tell a program what to do about an error."""
     if isinstance(error, errors.UnauthorizedError):
         return {"www-authenticate": 'Bearer realm="latentd"'}
-    if isinstance(error, errors.OverloadedError):
-        return {"retry-after": str(error.retry_after_s)}
+    if isinstance(error, (errors.OverloadedError, errors.PendingJobError)):
+        return None if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
     if isinstance(error, errors.UnavailableError):
         return {"retry-after": str(RETRY_AFTER_S)}
     return None

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from service.engine.engine import Engine
 from service.engine.lanes import Lane
 from service.errors import DeadlineError
+from service.jobs import Jobs
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -38,12 +39,18 @@ class Service:
         engine: the models.
         metrics: what Prometheus reads.
         workers: threads for the work that would hold up the event loop.
+        jobs: requests that are answered later.
     """
 
     settings: Settings
     engine: Engine
     metrics: Metrics
     workers: ThreadPoolExecutor
+    jobs: Jobs
+
+    def reload(self) -> None:
+        """Begin to serve what the store holds now; the log tells how it goes."""
+        self.engine.lifecycle.refresh_soon()
 
     async def off_loop(self, work: Callable[[], T]) -> T:
         """Do a piece of work in a thread."""
@@ -82,14 +89,9 @@ class Phases:
         """Measure a phase: the time inside the block."""
         return _Measure(self.durations_ms, phase)
 
-    def header(self, queue_s: float) -> str:
-        """Write the phases in the form of Server-Timing.
-
-        Args:
-            queue_s: how long rows waited for a runner, a part of the phase in which they did.
-        """
-        parts = [f"{phase};dur={duration:.2f}" for phase, duration in self.durations_ms.items()]
-        return ", ".join([*parts, f"queue;dur={queue_s * 1e3:.2f}"])
+    def header(self) -> str:
+        """Write the phases in the form of Server-Timing."""
+        return ", ".join([f"{phase};dur={duration:.2f}" for phase, duration in self.durations_ms.items()])
 
 
 class _Measure:

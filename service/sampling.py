@@ -1,31 +1,24 @@
-"""Drawing codes from a learned prior, place by place, each step joined with those of other requests."""
+"""Drawing codes from a learned prior: what is asked for, checked, and its noise."""
 
 import asyncio
 import math
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt8
 
-from artifact.codes import Steps, sample_raster
-from artifact.manifest import CodePrior
+from artifact.codes import ALL_CODES
 from artifact.noise import CODES_STREAM, batch_uniform
 from service.conditions import to_condition
-from service.discrete import level_of
+from service.discrete import decode, level_of
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
-from service.errors import CapabilityError, ParameterError
+from service.engine.progress import UNDRAWN
+from service.errors import ParameterError
 from service.limits import check_pixels
 from service.operations import check_draw
 
-CHAIN_ROWS = 32
-"""Rows that are drawn in step: few, so that the draws of one chain keep nobody waiting while another's graph runs."""
-
-CHAINS_AT_ONCE = 2
-"""Chains of one request in flight: one draws while the other's graph runs, and small requests find their turn."""
-
-T = TypeVar("T")
+_GREY = np.uint8(128)
 
 
 async def sample_codes(
@@ -59,7 +52,7 @@ async def sample_codes(
         ParameterError: a number is out of range, or a label does not name a class.
         TooLargeError: n is over the limit, or the pictures would be.
     """
-    prior, level = _prior(model), level_of(model)
+    prior, level = model.prior, level_of(model)
     check_draw(engine.settings, n=n, seed=seed, first_index=first_index, temperature=temperature)
     sides = prior.height * level.downsampling, prior.width * level.downsampling
     check_pixels(engine.settings, *sides, total=n * math.prod(sides))
@@ -67,51 +60,28 @@ async def sample_codes(
         raise ParameterError(f"top_k is {top_k}, expected 1 .. {level.num_embeddings}, the codes of {model.reference}")
     condition = to_condition(model, labels, n)
     places = prior.height * prior.width
-    uniform = await asyncio.to_thread(batch_uniform, seed, first_index, n, places, stream=CODES_STREAM)
-    parts = [slice(start, start + CHAIN_ROWS) for start in range(0, n, CHAIN_ROWS)]
-    turns = asyncio.Semaphore(CHAINS_AT_ONCE)
-
-    async def draw(part: slice) -> Int32[np.ndarray, "B h w"]:
-        async with turns:
-            steps = sample_raster(
-                model.manifest.graphs,
-                prior.height,
-                prior.width,
-                uniform[part],
-                None if condition is None else condition[part],
-                temperature=temperature,
-                top_k=top_k,
-            )
-            return await _run(engine, model, steps, admit=n if part.start == 0 else 0)
-
-    return np.concatenate(await _together([draw(part) for part in parts]))
+    rows = {
+        "uniform": await asyncio.to_thread(batch_uniform, seed, first_index, n, places, stream=CODES_STREAM),
+        "temperature": np.full(n, float(temperature)),
+        "top_k": np.full(n, ALL_CODES if top_k is None else top_k),
+    }
+    return await engine.draw(model, rows if condition is None else rows | {"condition": condition})
 
 
-def _prior(model: ServedModel) -> CodePrior:
-    """Give the learned prior."""
-    if model.manifest.prior is None:
-        raise CapabilityError(f"{model.reference} has no learned prior to draw from; choose another model")
-    return model.manifest.prior
+async def decode_drawn(
+    engine: Engine, model: ServedModel, codes: Int32[np.ndarray, "n h w"]
+) -> UInt8[np.ndarray, "n H W C"]:
+    """Decode grids in the making.
 
+    Args:
+        engine: that runs.
+        model: which.
+        codes: of a request that has been let in, `UNDRAWN` where there is none yet.
 
-async def _run(engine: Engine, model: ServedModel, steps: Steps, *, admit: int) -> Int32[np.ndarray, "B h w"]:
-    """Run the graphs that a chain asks for, one after the other; a deadline ends it between two."""
-    role, feeds = next(steps)
-    answer = await engine.run(model, role, feeds, admit=admit)
-    while True:
-        try:
-            role, feeds = steps.send(answer)
-        except StopIteration as end:
-            codes: Int32[np.ndarray, "B h w"] = end.value
-            return codes
-        answer = await engine.run(model, role, feeds, admit=0)
-
-
-async def _together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await works side by side; where one fails, the others are given up."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    Returns:
+        Images, grey where no code has been drawn.
+    """
+    is_drawn = codes != UNDRAWN
+    images = await decode(engine, model, np.where(is_drawn, codes, np.int32(0)), admit=0)
+    scale = level_of(model).downsampling
+    return np.where(is_drawn.repeat(scale, axis=1).repeat(scale, axis=2)[..., None], images, _GREY)

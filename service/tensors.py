@@ -8,16 +8,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
 from service.endpoint import Endpoint
+from service.v2.infer import Inference
 
 
 class Tensors:
-    """ASGI layer that answers the endpoints' POSTs itself and leaves everything else to the app.
+    """ASGI layer that answers the POSTs that run a model itself and leaves everything else to the app.
 
     The app has the same routes, for the documentation and for other methods.
 
     Args:
         app: what answers everything else.
-        endpoints: those that are answered here.
+        endpoints: those that are answered here, beside the inference of the Open Inference Protocol.
     """
 
     def __init__(self, app: ASGIApp, endpoints: Sequence[Endpoint[Any]]) -> None:
@@ -26,8 +27,8 @@ class Tensors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
-        if endpoint is None or scope["method"] != "POST":
+        endpoint = self._find(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if endpoint is None:
             await self.app(scope, receive, send)
             return
         scope["endpoint"] = endpoint
@@ -39,3 +40,6 @@ class Tensors:
         except ClientDisconnect as error:
             response = problems.answer_nobody(request, error)
         await response(scope, receive, send)
+
+    def _find(self, path: str) -> Endpoint[Any] | Inference | None:
+        return self._endpoints.get(path) or Inference.at(path)

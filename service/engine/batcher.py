@@ -3,11 +3,13 @@
 import asyncio
 import math
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 from service.engine.lanes import Caller, Lane, current_caller
 from service.engine.queues import Kernel, RowQueue
@@ -60,7 +62,17 @@ class Limits:
 
 
 class Source(Protocol):
-    """Whatever has turns to be run."""
+    """Whatever has turns to be run; `head`, `take` and `everything` are called under the batcher's lock."""
+
+    @property
+    def backlog_s(self) -> float:
+        """How long what waits will take one runner."""
+        ...
+
+    @property
+    def oldest_s(self) -> float | None:
+        """When the oldest work that waits came, on the clock of `time.perf_counter`; None where none does."""
+        ...
 
     def head(self, lane: Lane) -> int | None:
         """Give the ticket of the oldest work that waits in a lane; None where none does."""
@@ -68,6 +80,10 @@ class Source(Protocol):
 
     def take(self, lane: Lane) -> Turn | None:
         """Take the next turn."""
+        ...
+
+    def everything(self) -> Sequence[Work]:
+        """Take all that waits, to be refused."""
         ...
 
 
@@ -88,6 +104,7 @@ class Batcher(Generic[M]):
         self._limits = limits
         self._runners = runners
         self._queues: OrderedDict[Key[M], RowQueue] = OrderedDict()
+        self._forgotten: WeakSet[M] = WeakSet()
         self._busy: dict[int, RowQueue] = {}
         self._sources: list[Source] = []
         self._tickets = count()
@@ -103,9 +120,20 @@ class Batcher(Generic[M]):
         return self._rows
 
     @property
+    def queue_bytes(self) -> int:
+        """Bytes of their inputs and outputs."""
+        return self._bytes
+
+    @property
+    def age_s(self) -> float:
+        """How long the oldest of them has waited."""
+        oldest = (source.oldest_s for source in self._waiting())
+        return max((time.perf_counter() - since_s for since_s in oldest if since_s is not None), default=0.0)
+
+    @property
     def backlog_s(self) -> float:
         """How long what waits will take, by what its graphs took so far."""
-        return sum(queue.rows * queue.row_s for queue in list(self._busy.values())) / self._runners
+        return sum(source.backlog_s for source in self._waiting()) / self._runners
 
     @property
     def fault(self) -> str | None:
@@ -169,8 +197,7 @@ class Batcher(Generic[M]):
         with self._worker.changed:
             queue.add(work)
             self._busy[id(queue)] = queue
-            self._rows += size
-            self._bytes += size * row_bytes
+            self.hold(size, size * row_bytes)
             self._worker.changed.notify()
         try:
             return await work.answer
@@ -212,14 +239,16 @@ class Batcher(Generic[M]):
         """Let the turns in progress end, refuse what waits, and take nothing any more."""
         self._closed = self._closed or "the service is shutting down; ask another replica or come back later"
         with self._worker.changed:
-            left = [work for queue in self._busy.values() for work in queue.everything()]
+            left = [work for source in self._waiting() for work in source.everything()]
             self._busy.clear()
         tell([(work, UnavailableError(self._closed)) for work in left])
         await asyncio.to_thread(self._worker.stop)
 
     def _open(self, key: Key[M]) -> RowQueue:
         """Make the queue of a key, and drop the buffers of those long unused."""
-        queue = RowQueue(self._kernel(key), self._release)
+        queue = RowQueue(self._kernel(key), self.release)
+        if key.model in self._forgotten:
+            return queue
         with self._worker.changed:
             self._queues[key] = queue
             unused = [known for known, other in self._queues.items() if not other.rows]
@@ -228,15 +257,29 @@ class Batcher(Generic[M]):
         return queue
 
     def forget(self, model: M) -> None:
-        """Drop the queues and buffers of a model in which nothing waits."""
+        """Keep no queues and buffers of a model any more than what waits needs; requests under way end as they would.
+
+        Args:
+            model: can be referenced weakly.
+        """
+        self._forgotten.add(model)
         with self._worker.changed:
-            for key in [key for key, queue in self._queues.items() if key.model is model and not queue.rows]:
+            for key in [key for key in self._queues if key.model is model]:
                 del self._queues[key]
 
-    def _release(self, rows: int, size: int) -> None:
-        """Count rows out."""
+    def hold(self, rows: int, size: int) -> None:
+        """Count rows in, and their bytes; under the lock."""
+        self._rows += rows
+        self._bytes += size
+
+    def release(self, rows: int, size: int) -> None:
+        """Count rows out, and their bytes; under the lock."""
         self._rows -= rows
         self._bytes -= size
+
+    def _waiting(self) -> tuple[Source, ...]:
+        """List whatever may have turns."""
+        return (*self._busy.values(), *self._sources)
 
     def _take(self) -> Turn | None:
         """Choose the next turn: the oldest work of the lane whose turn it is."""
@@ -260,7 +303,7 @@ class Batcher(Generic[M]):
         """Find who has the oldest work of a lane."""
         best: Source | None = None
         best_ticket = math.inf
-        for source in (*self._busy.values(), *self._sources):
+        for source in self._waiting():
             ticket = source.head(lane)
             if ticket is not None and ticket < best_ticket:
                 best, best_ticket = source, ticket

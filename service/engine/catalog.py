@@ -1,53 +1,45 @@
-"""The catalog: which models are served, and which of them a request means."""
+"""The catalog: which models are served at this moment, and which of them a request means."""
 
+from collections.abc import Mapping
 from typing import Literal
 
-from artifact.manifest import Capability, ImageGeometry
-from artifact.store import Artifact, Store
-from service.engine.opening import ServedModel, open_model
-from service.engine.runtime import DeviceReport, choose_device
+from artifact.manifest import Capability
+from service.engine.opening import ServedModel
 from service.errors import CapabilityError, UnknownModelError
-from service.settings import Settings
 
 Modality = Literal["image", "audio"]
 
 
 class Catalog:
-    """The served models.
+    """The served models, replaced as a whole.
 
-    Args:
-        settings: the store, the models and the device.
+    Attributes:
+        problems: why the store's state is not the served one, by `name@version`.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.device = DeviceReport(settings.device, "cpu", "nothing is loaded yet")
-        self._models: dict[str, ServedModel] = {}
+    def __init__(self) -> None:
+        self._models: Mapping[str, ServedModel] = {}
+        # Every request looks for its model, and there are few that can be found.
+        self._found: dict[tuple[str | None, Capability, Modality | None], ServedModel] = {}
+        self.problems: Mapping[str, str] = {}
 
-    def load(self) -> None:
-        """Open all models, in the order in which they serve as defaults.
+    def replace(self, models: Mapping[str, ServedModel], problems: Mapping[str, str]) -> None:
+        """Serve other models from now on; requests that have found theirs keep it.
 
-        Raises:
-            ArtifactError: an artifact is bad.
-            UnknownModelError: the store is empty, or has no such model.
-            DeviceError: the device demanded does not work.
+        Args:
+            models: by reference, in the order in which they are defaults.
+            problems: see `problems`.
         """
-        store = Store(self.settings.store)
-        artifacts = [store.open(reference) for reference in self.settings.models or store.names()]
-        if not artifacts:
-            raise UnknownModelError(
-                f"the store {self.settings.store} holds no models; set LATENTD_STORE to a folder of artifacts, "
-                "or publish one with python -m training export"
-            )
-        if not self.settings.models:
-            artifacts.sort(key=_takes_one_size)
-        first = artifacts[0]
-        self.device = choose_device(self.settings.device, first.file(next(iter(first.manifest.graphs))))
-        self._models = {artifact.reference: open_model(artifact, self.device, self.settings) for artifact in artifacts}
+        self._models, self.problems = models, problems
+        self._found = {}
 
     def models(self) -> list[ServedModel]:
         """List the served models; the first one that can answer is the default of an endpoint."""
         return list(self._models.values())
+
+    def by_reference(self) -> Mapping[str, ServedModel]:
+        """Give the served models by `name@version`, in the same order."""
+        return self._models
 
     def named(self, reference: str) -> list[ServedModel]:
         """Find the served versions of a model, the latest last.
@@ -64,8 +56,17 @@ class Catalog:
         found = [model for model in self._models.values() if reference in (model.reference, model.manifest.name)]
         if not found:
             served = ", ".join(self._models) or "none"
-            raise UnknownModelError(f"no model {reference[:80]!r} is served; there are: {served}")
+            problems = "".join(f"; {text}" for text in self.problems_of(reference).values())
+            raise UnknownModelError(f"no model {reference[:80]!r} is served; there are: {served}{problems}")
         return sorted(found, key=lambda model: model.version)
+
+    def problems_of(self, reference: str) -> dict[str, str]:
+        """Give the problems of a model, by `name@version`.
+
+        Args:
+            reference: `name`, for all versions, or `name@version`.
+        """
+        return {known: text for known, text in self.problems.items() if reference in (known, known.partition("@")[0])}
 
     def model(self, reference: str | None, capability: Capability, modality: Modality | None = None) -> ServedModel:
         """Find the model for a request.
@@ -82,6 +83,13 @@ class Catalog:
             UnknownModelError: there is no such model.
             CapabilityError: it cannot do that, or none can.
         """
+        wish = (reference, capability, modality)
+        if (found := self._found.get(wish)) is None:
+            found = self._found[wish] = self._find(*wish)
+        return found
+
+    def _find(self, reference: str | None, capability: Capability, modality: Modality | None) -> ServedModel:
+        """Look for a model, as `model` says."""
         able = [
             model
             for model in self._models.values()
@@ -99,9 +107,3 @@ class Catalog:
                 f"{model.reference} cannot {capability}, only {capabilities}; models that can: {names}"
             )
         return model
-
-
-def _takes_one_size(artifact: Artifact) -> bool:
-    """Tell models of a fixed size, which are worse defaults than those that take any picture as it is."""
-    geometry = artifact.manifest.geometry
-    return isinstance(geometry, ImageGeometry) and geometry.height is not None

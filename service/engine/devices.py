@@ -53,6 +53,16 @@ class DeviceReport:
     reason: str
     device_id: int = 0
 
+    def hardware(self) -> str | None:
+        """Name the device; None for the CPU, and where the driver does not tell."""
+        if self.provider == "cpu":
+            return None
+        try:
+            return Driver.load().name(self.device_id)
+        except DeviceError as error:
+            _LOG.debug("the name of GPU %d is not known: %s", self.device_id, error)
+            return None
+
     def memory(self) -> tuple[int, int] | None:
         """Ask how full the device is.
 

@@ -1,6 +1,7 @@
-"""NVIDIA's driver, asked directly: how many GPUs there are, how full one is, and memory that it reads fast.
+"""NVIDIA's driver, asked directly: which GPUs there are, how full one is, and memory that it reads fast.
 
-ONNX Runtime offers none of the three; the driver counts devices as it does, whatever CUDA_VISIBLE_DEVICES hides.
+ONNX Runtime does not tell the first two, and gives the third only to a provider that is registered as a plug-in.
+Unlike NVML, the driver numbers the devices as ONNX Runtime does, whatever CUDA_VISIBLE_DEVICES hides.
 """
 
 import ctypes
@@ -22,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 
 LIBRARY = "libcuda.so.1"
 
+_NAME_BYTES = 128
 _PORTABLE = 1  # CU_MEMHOSTALLOC_PORTABLE: locked for every context
 _SMALLEST_BYTES = 4096
 _UNUSED_BYTES = 2**28
@@ -62,6 +64,13 @@ class Driver:
         found = ctypes.c_int()
         self._call("cuDeviceGetCount", ctypes.byref(found))
         return found.value
+
+    def name(self, device_id: int) -> str:
+        """Name a GPU as its maker does."""
+        device, text = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
+        self._call("cuDeviceGet", ctypes.byref(device), device_id)
+        self._call("cuDeviceGetName", text, _NAME_BYTES, device)
+        return text.value.decode(errors="replace")
 
     def memory(self, device_id: int) -> tuple[int, int]:
         """Give the bytes of a GPU's memory that are used, by whomever, and those in all."""
@@ -149,7 +158,7 @@ class LockedPool:
         lease = (ctypes.c_byte * size).from_address(address)
         # An array and all views of it hold the lease.
         weakref.finalize(lease, self._give_back, size, address).atexit = False
-        return np.frombuffer(lease, dtype, count).reshape(shape)
+        return np.frombuffer(memoryview(lease), dtype, count).reshape(shape)
 
     def _take(self, size: int) -> int:
         try:

@@ -3,16 +3,23 @@
 import asyncio
 from collections import defaultdict
 from typing import Literal
+from weakref import WeakKeyDictionary
 
+import numpy as np
+from jaxtyping import Int32
+
+from artifact.codes import STEP_ROLES, Raster
 from artifact.errors import ArtifactError
 from artifact.manifest import Capability
 from service.engine.batcher import Batcher, Key, Limits
 from service.engine.catalog import Catalog, Modality
+from service.engine.devices import DeviceReport
+from service.engine.lifecycle import Lifecycle
 from service.engine.opening import ServedModel
 from service.engine.queues import Kernel, Load
-from service.engine.runtime import DeviceReport
-from service.engine.sizes import example_values, row_bytes, row_values
-from service.engine.staging import Staging, plain_empty
+from service.engine.sampler import Sampler
+from service.engine.sizes import example_values, row_bytes, row_values, slots
+from service.engine.staging import Staging
 from service.engine.work import Arrays
 from service.errors import ServiceError, UnavailableError
 from service.settings import Settings
@@ -31,13 +38,15 @@ class Engine:
 
     Attributes:
         catalog: which models are served.
+        lifecycle: changes which.
         loads: what the runs of each graph have come to, by model and role, since the start.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.catalog = Catalog(settings)
+        self.catalog = Catalog()
         self.loads: defaultdict[tuple[str, str], Load] = defaultdict(Load)
+        self._samplers: WeakKeyDictionary[ServedModel, Sampler] = WeakKeyDictionary()
         self._phase: State = "loading"
         self._start_failure: str | None = None
         self.batcher = Batcher(
@@ -45,6 +54,8 @@ class Engine:
             limits=Limits(settings.max_queue_rows, settings.max_queue_bytes),
             runners=settings.runners,
         )
+        self.lifecycle = Lifecycle(settings, self.catalog, self.batcher.forget)
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open and verify the artifacts, build their sessions and warm them.
@@ -54,12 +65,14 @@ class Engine:
             DeviceError: the device demanded does not work.
         """
         try:
-            await asyncio.to_thread(self.catalog.load)
+            await self.lifecycle.start()
         except (ServiceError, ArtifactError) as error:
             self._phase, self._start_failure = "failed", str(error)
             raise
         self.batcher.start()
         self._phase = "ready"
+        if self.settings.watch_s:
+            self._watching = asyncio.create_task(self.lifecycle.watch(self.settings.watch_s))
 
     def drain(self) -> None:
         """Tell that the end is near: `state` says so from now on, and what comes is still answered."""
@@ -69,6 +82,9 @@ class Engine:
     async def stop(self) -> None:
         """Finish the runs in progress, refuse the waiting ones."""
         self.drain()
+        if self._watching is not None:
+            self._watching.cancel()
+        await self.lifecycle.stop()
         await self.batcher.stop()
 
     @property
@@ -94,7 +110,7 @@ class Engine:
     @property
     def device(self) -> DeviceReport:
         """What the graphs run on."""
-        return self.catalog.device
+        return self.lifecycle.device
 
     @property
     def queue_rows(self) -> int:
@@ -134,6 +150,37 @@ class Engine:
         self.check_ready()
         return await self.batcher.submit(Key.of(model, graph, rows), rows, admit=admit)
 
+    async def draw(self, model: ServedModel, rows: Arrays) -> Int32[np.ndarray, "n h w"]:
+        """Draw grids of codes from a learned prior, step by step together with those of other requests.
+
+        Args:
+            model: which.
+            rows: see `Draw`.
+
+        Returns:
+            The codes.
+
+        Raises:
+            UnavailableError: the engine is not ready.
+            OverloadedError: too much waits.
+            DeadlineError: the caller's deadline passed before they were complete.
+        """
+        self.check_ready()
+        if (sampler := self._samplers.get(model)) is None:
+            sampler = self._samplers[model] = self._sampler(model)
+        return await sampler.draw(rows)
+
+    def _sampler(self, model: ServedModel) -> Sampler:
+        """Make the sampler of a model: it holds the graphs and not the model, and so ends with it."""
+        manifest, sessions, prior = model.manifest, model.sessions, model.prior
+        return Sampler(
+            self.batcher,
+            Raster(manifest.graphs, prior.height, prior.width, slots(manifest, self.settings)),
+            lambda role, feeds: sessions[role].run(feeds),
+            {role: self.loads[model.reference, role] for role in STEP_ROLES},
+            {role: model.plans[role].seconds[model.plans[role].largest] for role in STEP_ROLES},
+        )
+
     def _kernel(self, key: Key[ServedModel]) -> Kernel:
         """Give a graph with the batch sizes that rows of this shape are run at."""
         model, role = key.model, key.operation
@@ -148,7 +195,7 @@ class Engine:
         return Kernel(
             run,
             plan.scaled(values / example_values(manifest, role)),
-            Staging(plain_empty),
+            Staging(session.empty, always=session.provider != "cpu"),
             row_bytes(manifest, key),
             self.loads[model.reference, role],
         )

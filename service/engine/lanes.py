@@ -4,8 +4,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+
+from service.engine.progress import Progress
 
 
 class Lane(IntEnum):
@@ -24,12 +26,14 @@ class Caller:
         expires_s: on the monotonic clock, when nobody waits any more; None for never.
         queue_s: how long its rows have waited for a runner so far.
         compute_s: how long the runs that held its rows took.
+        progress: told how far the work has come; None where nobody looks.
     """
 
     lane: Lane = Lane.INTERACTIVE
     expires_s: float | None = None
     queue_s: float = 0.0
     compute_s: float = 0.0
+    progress: Progress | None = None
 
     def has_left(self) -> bool:
         """Tell whether an answer comes too late."""
@@ -44,14 +48,33 @@ CALLER: ContextVar[Caller] = ContextVar("caller")
 """The caller of the current task; work that nobody has set it for is interactive and does not expire."""
 
 
-@contextmanager
-def as_caller(caller: Caller) -> Iterator[Caller]:
+class as_caller:  # noqa: N801 - a context manager, spelled out because one made of a generator costs more
     """Do what is inside the block for a caller."""
-    token = CALLER.set(caller)
+
+    __slots__ = ("_caller", "_token")
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def __enter__(self) -> Caller:
+        self._token = CALLER.set(self._caller)
+        return self._caller
+
+    def __exit__(self, *_: object) -> None:
+        CALLER.reset(self._token)
+
+
+@contextmanager
+def in_lane(lane: Lane) -> Iterator[None]:
+    """Do what is inside the block in a lane, for the caller of the current task."""
+    caller = current_caller()
+    other = replace(caller, lane=lane, queue_s=0.0, compute_s=0.0)
     try:
-        yield caller
+        with as_caller(other):
+            yield
     finally:
-        CALLER.reset(token)
+        caller.queue_s += other.queue_s
+        caller.compute_s += other.compute_s
 
 
 def current_caller() -> Caller:

@@ -2,22 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from artifact.manifest import DiscreteLevel, Manifest
+from artifact.codes import STEP_ROLES
+from artifact.manifest import CodePrior, DiscreteLevel, Manifest, Precision
 from artifact.store import Artifact
 from service.engine.batcher import Key
+from service.engine.devices import DeviceReport, GpuOptions
 from service.engine.plan import Plan
+from service.engine.precision import choose_variant
 from service.engine.profile import SIZES, ProfileCache, environment, measure
-from service.engine.runtime import DeviceReport, Session
-from service.engine.sizes import example, row_values
+from service.engine.runtime import Session
+from service.engine.sizes import example, row_values, slots
+from service.errors import CapabilityError
 from service.settings import Settings
 
 SAMPLE_SLICE = 32
 """Importance samples of one run of `log_weight`: whatever the batch, so that a row alone gives the same numbers."""
 
-_READ = {"decode": ("mean",)}
+READ = {"decode": ("mean",)}
 """The outputs that the service reads of a graph that has more: a mixture's parameters outweigh its mean many times."""
 
 
@@ -28,12 +33,14 @@ class ServedModel:
     Attributes:
         reference: `name@version`.
         manifest: the artifact's.
+        precision: of its graphs; None for the full one.
         sessions: its graphs by role.
         plans: the batch sizes of each.
     """
 
     reference: str
     manifest: Manifest
+    precision: Precision | None
     sessions: Mapping[str, Session] = field(repr=False)
     plans: Mapping[str, Plan] = field(repr=False)
 
@@ -42,11 +49,22 @@ class ServedModel:
         """The version in the store."""
         return int(self.reference.rpartition("@")[2])
 
-    @property
+    @cached_property
     def code_level(self) -> DiscreteLevel | None:
         """The level of integer codes; None for a model of real-valued latents."""
         level = self.manifest.latent[0]
         return level if isinstance(level, DiscreteLevel) else None
+
+    @property
+    def prior(self) -> CodePrior:
+        """The learned prior over codes.
+
+        Raises:
+            CapabilityError: there is none.
+        """
+        if self.manifest.prior is None:
+            raise CapabilityError(f"{self.reference} has no learned prior to draw from; choose another model")
+        return self.manifest.prior
 
 
 def open_model(artifact: Artifact, device: DeviceReport, settings: Settings) -> ServedModel:
@@ -64,31 +82,36 @@ def open_model(artifact: Artifact, device: DeviceReport, settings: Settings) -> 
         ArtifactError: a graph cannot be loaded, or is not as declared.
         DeviceError: the device does not work.
     """
+    manifest = artifact.manifest
+    variant = choose_variant(manifest, settings.precision, device.provider)
     sessions = {
         role: Session(
-            artifact.file(role),
+            artifact.file(role, variant),
             role,
             graph,
             provider=device.provider,
             threads=settings.threads,
-            read=_READ.get(role),
+            read=READ.get(role),
+            gpu=GpuOptions.of(settings),
+            largest={"B": max(settings.buckets or SIZES), "S": SAMPLE_SLICE},
         )
-        for role, graph in artifact.manifest.graphs.items()
+        for role, graph in manifest.graphs_in(variant).items()
     }
-    return ServedModel(artifact.reference, artifact.manifest, sessions, _plans(artifact, sessions, device, settings))
+    plans = _plans(artifact, sessions, environment(device, settings, variant), settings)
+    return ServedModel(artifact.reference, manifest, variant, sessions, plans)
 
 
 def _plans(
-    artifact: Artifact, sessions: Mapping[str, Session], device: DeviceReport, settings: Settings
+    artifact: Artifact, sessions: Mapping[str, Session], environment: Mapping[str, str], settings: Settings
 ) -> dict[str, Plan]:
     """Choose the batch sizes of every graph: those that are set, those of the profile, or measured now."""
     manifest = artifact.manifest
-    cache = ProfileCache(settings.store, environment(device, settings.threads))
+    cache = ProfileCache(settings.store, environment)
     known = {} if settings.buckets else cache.read(artifact.reference, manifest.model_hash)
     seconds = {role: _run_sizes(manifest, role, session, known, settings) for role, session in sessions.items()}
     if settings.buckets:
         return {role: Plan(times) for role, times in seconds.items()}
-    if not known.keys() >= seconds.keys():
+    if known != seconds:
         cache.write(artifact.reference, manifest.model_hash, seconds)
     return {role: Plan.of(times) for role, times in seconds.items()}
 
@@ -100,13 +123,15 @@ def _run_sizes(
     row = example(manifest, role, SAMPLE_SLICE)
     most = max(1, settings.max_run_values // row_values(manifest, Key.of(None, role, row)))
     allowed = tuple(size for size in settings.buckets or SIZES if size <= most) or (1,)
+    if role in STEP_ROLES:
+        allowed = (slots(manifest, settings),)
 
     def run(size: int) -> None:
         session.run({name: np.repeat(array, size, axis=0) for name, array in row.items()})
 
     if settings.buckets:
         return {size: measure(run, (size,))[size] for size in allowed}
-    if role not in known:
+    if known.get(role, {}).keys().isdisjoint(allowed):
         return measure(run, allowed)
     plan = Plan.of(known[role])
     for size in plan.buckets:

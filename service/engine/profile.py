@@ -10,7 +10,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from service.engine.runtime import DeviceReport, available_cores, runtime_version
+from artifact.manifest import Precision
+from service.engine.devices import DeviceReport
+from service.engine.runtime import available_cores, runtime_version
+from service.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,19 +55,22 @@ def _time(run: Callable[[int], object], size: int) -> float:
     return time.perf_counter() - start_s
 
 
-def environment(device: DeviceReport, threads: int) -> dict[str, str]:
+def environment(device: DeviceReport, settings: Settings, precision: Precision | None) -> dict[str, str]:
     """Give all but the model that the time of a run depends on.
 
     Args:
         device: what the graphs run on.
-        threads: of a run, as set.
+        settings: the threads of a run, and whether a GPU records its graphs.
+        precision: of the graphs; None for the full one.
     """
     return {
         "runtime": runtime_version(),
         "provider": device.provider,
-        "processor": _processor(),
+        "processor": device.hardware() or _processor(),
         "cores": str(available_cores()),
-        "threads": str(threads),
+        "threads": str(settings.threads),
+        "cuda_graphs": str(settings.cuda_graphs),
+        "precision": precision or "full",
     }
 
 

@@ -42,7 +42,7 @@ class Load:
     Attributes:
         runs: how many.
         rows: rows that somebody had asked for.
-        padding: rows that only filled a bucket.
+        padding_rows: rows that only filled a bucket.
         seconds: in the graph.
         queue_seconds: that requests waited for their first run, summed.
         requests: that have been answered.
@@ -51,7 +51,7 @@ class Load:
 
     runs: int = 0
     rows: int = 0
-    padding: int = 0
+    padding_rows: int = 0
     seconds: float = 0.0
     queue_seconds: float = 0.0
     requests: int = 0
@@ -80,10 +80,21 @@ class RowQueue:
         self._lanes[work.caller.lane].append(work)
         self.rows += work.size
 
+    @property
+    def backlog_s(self) -> float:
+        """How long what waits will take one runner."""
+        return self.rows * self.row_s
+
     def head(self, lane: Lane) -> int | None:
         """Give the ticket of the oldest work that waits in a lane; None where none does."""
         waiting = self._lanes[lane]
         return waiting[0].ticket if waiting else None
+
+    @property
+    def oldest_s(self) -> float | None:
+        """When the oldest work that waits came, on the clock of `time.perf_counter`; None where none does."""
+        heads = [waiting[0].arrived_s for waiting in self._lanes if waiting]
+        return min(heads, default=None)
 
     def take(self, lane: Lane) -> "Batch | None":
         """Take rows for one run, of a lane first and of the other where there is room; drop what nobody waits for."""
@@ -158,8 +169,8 @@ class Batch:
             if work.put(part, outputs, start):
                 complete.append((work, None))
             start += part.stop - part.start
-        tell(complete)
         self._count(start, len(complete), run_s, start_s)
+        tell(complete)
 
     def fail(self, error: Exception) -> None:
         """Give all an error."""
@@ -188,7 +199,7 @@ class Batch:
         load, queue = self.queue.kernel.load, self.queue
         load.runs += 1
         load.rows += rows
-        load.padding += self.bucket - rows
+        load.padding_rows += self.bucket - rows
         load.seconds += run_s
         load.requests += complete
         load.queue_seconds += sum(start_s - work.arrived_s for work, _ in self.slices if work.first_s == start_s)

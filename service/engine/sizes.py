@@ -5,12 +5,17 @@ from typing import Any
 
 import numpy as np
 
+from artifact.codes import STEP_ROLES
 from artifact.manifest import DiscreteLevel, ImageGeometry, Manifest, Tensor
 from service.engine.batcher import Key
 from service.engine.work import Arrays
+from service.settings import Settings
 
 _EXAMPLE_MULTIPLES = 8
 """The side of an example, in the smallest steps that a side can have."""
+
+_LEAST_SLOTS = 2
+"""One for urgent grids and one for the others."""
 
 
 def example(manifest: Manifest, role: str, samples: int) -> Arrays:
@@ -58,6 +63,20 @@ def row_bytes(manifest: Manifest, key: Key[Any]) -> int:
 def example_values(manifest: Manifest, role: str) -> int:
     """Count the values of the largest input or output of an example's row."""
     return row_values(manifest, Key.of(None, role, example(manifest, role, 1)))
+
+
+def slots(manifest: Manifest, settings: Settings) -> int:
+    """Give the batch size of a prior's steps: that of the settings, unless the grids are too large.
+
+    Args:
+        manifest: of a model with a learned prior.
+        settings: how many are wanted, and how large a run may be.
+
+    Returns:
+        Grids, at least 2.
+    """
+    values = max(example_values(manifest, role) for role in STEP_ROLES)
+    return max(_LEAST_SLOTS, min(settings.slots, settings.max_run_values // values))
 
 
 def _sized(manifest: Manifest, key: Key[Any]) -> list[tuple[Tensor, dict[str, int]]]:

@@ -46,14 +46,14 @@ async def codebook(request: Request, name: str) -> Response:
     service.engine.check_ready()
     model = service.engine.named(name)[-1]
     deadline, phases = Deadline(service.settings.deadline_s), Phases()
-    with as_caller(Caller(expires_s=deadline.end_s)) as caller:
+    with as_caller(Caller(expires_s=deadline.end_s)):
         with phases.measure("compute"):
             vectors = await while_wanted(request.receive, deadline, discrete.codebook(service.engine, model))
         if media_type == JSON:
             check_json_values(service.settings, vectors.size)
         with phases.measure("encode"):
             content = await service.off_loop(partial(_write, vectors, media_type, model.reference))
-    headers = {"x-latentd-model": model.reference, "server-timing": phases.header(caller.queue_s)}
+    headers = {"x-latentd-model": model.reference, "server-timing": phases.header()}
     return Response(content, headers=headers, media_type=media_type)
 
 

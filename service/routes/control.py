@@ -1,15 +1,18 @@
 """The routes about the service itself: probes, metrics, models."""
 
+import os
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from service import changes, merging
 from service.documentation import problems
 from service.engine.opening import ServedModel
 from service.options import NoOptions, read_options
 from service.requests import service_of
+from service.siblings import is_from_sibling, siblings_of
 
 router = APIRouter(tags=["service"])
 
@@ -39,14 +42,19 @@ async def readyz(request: Request) -> JSONResponse:
             "device_requested": engine.device.requested,
             "device_reason": engine.device.reason,
             "models": [model.reference for model in engine.models()],
+            "worker": siblings_of(request).worker,
+            "process": os.getpid(),
         }
     )
 
 
 @router.get("/metrics", summary="Metrics in Prometheus' text format.", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Answer what Prometheus reads."""
-    return Response(service_of(request).metrics.render(), media_type=_METRICS_TYPE)
+    """Answer what Prometheus reads, of all processes behind the port."""
+    text = service_of(request).metrics.render()
+    if not is_from_sibling(request.scope):
+        text = await merging.merged(siblings_of(request), text, "/metrics")
+    return Response(text, media_type=_METRICS_TYPE)
 
 
 def _describe(model: ServedModel) -> dict[str, Any]:
@@ -60,7 +68,21 @@ async def models(request: Request) -> dict[str, Any]:
     read_options(NoOptions, request.query_params.multi_items(), {})
     engine = service_of(request).engine
     engine.check_ready()
-    return {"models": [_describe(model) for model in engine.models()]}
+    return {"models": [_describe(model) for model in engine.models()], "problems": dict(engine.catalog.problems)}
+
+
+@router.post(
+    "/models/reload",
+    summary="Serve what the store holds now, where LATENTD_CONTROL lets callers ask for it.",
+    responses=problems(403, 409, 422, 503),
+)
+async def reload(request: Request) -> dict[str, Any]:
+    """Reload, and tell what has changed."""
+    read_options(NoOptions, request.query_params.multi_items(), {})
+    service = service_of(request)
+    made = await changes.reload(request)
+    served = [model.reference for model in service.engine.models()]
+    return {"loaded": made.loaded, "unloaded": made.unloaded, "failed": dict(made.failed), "models": served}
 
 
 @router.get(
@@ -73,4 +95,5 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     read_options(NoOptions, request.query_params.multi_items(), {})
     engine = service_of(request).engine
     engine.check_ready()
-    return _describe(engine.named(name)[-1])
+    found = engine.named(name)[-1]
+    return _describe(found) | {"problems": engine.catalog.problems_of(name)}

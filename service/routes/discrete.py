@@ -1,15 +1,20 @@
 """What each endpoint answers for a model of integer codes."""
 
+from typing import Any
+
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int32, Int64
+from numpy.typing import NDArray
 
 from media.heatmap import heatmap
+from media.images import contact_sheet, write_png
 from service import discrete
 from service.answers import IMAGES, NUMBERS, NUMBERS_OR_MAPS, PNG, Answer, Items, Row, type_for
 from service.bodies import Pictures
 from service.conditions import to_condition
 from service.discrete import CodesBound
 from service.endpoint import Call, read_pictures
+from service.engine.lanes import Caller, Lane, as_caller
 from service.errors import CapabilityError, ParameterError
 from service.latents import read_codes
 from service.negotiation import choose
@@ -23,9 +28,12 @@ from service.options import (
     refuse_options,
 )
 from service.routes.pictures import compare
-from service.sampling import sample_codes
+from service.sampling import decode_drawn, sample_codes
 
 CODES, Z_Q = "codes", "z_q"
+
+_SHOWN = 16
+"""Pictures of a preview: more of them cannot be followed."""
 
 
 async def encode(call: Call[EncodeOptions]) -> Answer:
@@ -77,6 +85,13 @@ async def sample(call: Call[SampleOptions]) -> Answer:
         if IMAGES in output:
             arrays[IMAGES] = await discrete.decode(engine, call.model, codes, admit=0)
     return Answer(arrays={name: arrays[name] for name in output}, seed=options.seed, media_type=media_type)
+
+
+async def preview(call: Call[SampleOptions], codes: Int32[NDArray[Any], "n h w"]) -> bytes:
+    """Show what has been drawn of the first pictures."""
+    with as_caller(Caller(Lane.BULK, call.deadline.end_s)):
+        images = await decode_drawn(call.service.engine, call.model, codes[:_SHOWN])
+    return await call.service.off_loop(lambda: write_png(contact_sheet(images)))
 
 
 async def likelihood(call: Call[LikelihoodOptions]) -> Answer:

@@ -16,6 +16,7 @@ from service.options import (
     SampleOptions,
 )
 from service.routes import containers, continuous, discrete
+from service.streaming import EVENTS
 
 _Answering = Callable[[Call[Any]], Awaitable[Answer]]
 
@@ -59,9 +60,10 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         "sample",
         SampleOptions,
         OPTION_BODIES,
-        PICTURES,
+        (*PICTURES, EVENTS),
         _by_latents(continuous.sample, discrete.sample),
         "Pictures drawn from the prior.",
+        preview=discrete.preview,
     ),
     Endpoint(
         "likelihood",

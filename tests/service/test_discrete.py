@@ -180,27 +180,3 @@ def test_only_the_mean_leaves_the_decoder(settings: Settings) -> None:
         assert list(answer) == ["mean"]
 
     with_engine(settings, body)
-
-
-def test_a_bulk_draw_has_two_chains_in_flight(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body(engine: Engine) -> None:
-        model = engine.model("toy-tokens-prior", "sample")
-        expected = await drawn(engine, model, n=40)
-        waiting, run = [], engine.run
-
-        async def watched(*given: Any, **options: Any) -> Any:
-            waiting.append(1)
-            most.append(len(waiting))
-            try:
-                return await run(*given, **options)
-            finally:
-                waiting.pop()
-
-        most: list[int] = []
-        monkeypatch.setattr(engine, "run", watched)
-        monkeypatch.setattr("service.sampling.CHAIN_ROWS", 4)
-        found = await drawn(engine, model, n=40)
-        assert np.array_equal(found, expected)
-        assert max(most) == 2
-
-    with_engine(settings, body)

@@ -9,16 +9,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from artifact.errors import ArtifactError, ChecksumError, SignatureError
+from artifact.errors import ChecksumError, SignatureError
 from artifact.manifest import MANIFEST_FILE
 from artifact.noise import POSTERIOR_STREAM, PRIOR_STREAM, batch_normal
 from service import continuous, operations
-from service.engine import runtime
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.errors import (
     CapabilityError,
     DeviceError,
+    LoadError,
     ParameterError,
     TooLargeError,
     UnavailableError,
@@ -235,7 +235,7 @@ def die(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "error"),
-    [("weights", ChecksumError), ("graph", ChecksumError), ("signature", SignatureError), ("empty", ArtifactError)],
+    [("weights", ChecksumError), ("graph", ChecksumError), ("signature", SignatureError), ("empty", LoadError)],
 )
 def test_a_bad_store_stops_the_start(
     settings: Settings, tmp_path: Path, edit_manifest: Any, damage: str, error: type[Exception]
@@ -270,41 +270,3 @@ def test_a_demanded_gpu_that_is_missing_stops_the_start_with_the_cure(
     with pytest.raises(DeviceError, match=r"install onnxruntime-gpu.*or set the device to cpu or auto"):
         asyncio.run(engine.start())
     assert engine.state == "failed"
-
-
-def test_auto_falls_back_and_says_why(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_DRIVER", "libnothing-of-this-name.so.1")
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-
-    async def body(engine: Engine) -> None:
-        assert engine.device.provider == "cpu"
-        assert "no NVIDIA driver" in engine.device.reason
-
-    with_engine(settings.model_copy(update={"device": "auto"}), body)
-
-
-def test_a_provider_that_silently_falls_back_is_noticed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that can be loaded, a provider that is listed, and a session that runs on the CPU all the same."""
-    probe = settings.store / "toy-binary" / "1" / "encode.onnx"
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: object())
-    session = runtime._session(probe, "cpu", threads=1)
-    monkeypatch.setattr(runtime, "_session", lambda *_, **__: session)
-    monkeypatch.setattr(runtime, "_preload_cuda", lambda: "libcudnn.so.9 is missing")
-    report = runtime.choose_device("auto", probe)
-    assert report.provider == "cpu"
-    assert "libcudnn.so.9 is missing" in report.reason
-
-    class OnCuda:
-        def get_providers(self) -> list[str]:
-            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-
-    monkeypatch.setattr(runtime, "_session", lambda *_, **__: OnCuda())
-    assert runtime.choose_device("cuda", probe).provider == "cuda"
-
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("CUDA failure 35")
-
-    monkeypatch.setattr(runtime, "_session", fail)
-    with pytest.raises(DeviceError, match="CUDA failure 35"):
-        runtime.choose_device("cuda", probe)

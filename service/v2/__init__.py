@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, version 2: every graph of every model as it is, under `/v2`."""
