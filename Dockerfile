@@ -14,7 +14,7 @@ COPY pyproject.toml constraints.txt ./
 
 FROM base AS service
 # The extras bring the CUDA and cuDNN libraries; the driver comes from the host (docker run --gpus all).
-RUN python -m pip install --constraint constraints.txt --group service \
+RUN python -m pip install --constraint constraints.txt --group service --group telemetry \
     && if [ "$(uname -m)" = x86_64 ]; then \
         python -m pip install --constraint constraints.txt "onnxruntime-gpu[cuda,cudnn]"; \
     fi
@@ -29,7 +29,7 @@ ENV LATENTD_HOST=0.0.0.0 \
     LATENTD_STORE=/app/pretrained
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"LATENTD_PORT\"]}/readyz', timeout=2)"]
+    CMD ["python", "-m", "service.probe"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "service"]
 

@@ -123,4 +123,5 @@ PROBLEM_SCHEMA = {
         "detail": {"type": "string", "description": "what was wrong, what was expected, how to mend it"},
         "instance": {"type": "string", "description": "names the request, as the log does"},
     },
+    "required": ["type", "title", "status", "detail"],
 }

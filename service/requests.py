@@ -23,7 +23,7 @@ REQUEST_ID_HEADER = "x-request-id"
 # A number of our own behind what tells processes apart: a random id for each request would cost a system call.
 _PROCESS = secrets.token_hex(6)
 _NUMBERS = itertools.count(1)
-_URGENCY = re.compile(r"(?:^|,)\s*u=([0-7])\s*(?:[,;]|$)")
+_URGENCY = re.compile(rb"(?:^|,)\s*u=([0-7])\s*(?:[,;]|$)")
 _DEFAULT_URGENCY = 3
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -68,10 +68,15 @@ def choose_id(wished: str | None) -> str:
     return wished if wished and _SANE_ID.fullmatch(wished) else f"{_PROCESS}-{next(_NUMBERS):x}"
 
 
-def lane_of(request: Request) -> Lane:
+def lane_named(priority: bytes) -> Lane:
     """Tell how urgent a request is by its Priority header (RFC 9218): an urgency beyond 3, the default, is bulk."""
-    urgency = _URGENCY.search(request.headers.get("priority", ""))
+    urgency = _URGENCY.search(priority) if priority else None
     return Lane.BULK if urgency and int(urgency[1]) > _DEFAULT_URGENCY else Lane.INTERACTIVE
+
+
+def lane_of(request: Request) -> Lane:
+    """Tell how urgent a request is."""
+    return lane_named(request.headers.get("priority", "").encode("latin-1"))
 
 
 def request_id(request: Request) -> str:

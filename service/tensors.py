@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
 from service.endpoint import Endpoint
+from service.express import Express
 from service.v2.infer import Inference
 
 
@@ -24,6 +25,7 @@ class Tensors:
     def __init__(self, app: ASGIApp, endpoints: Sequence[Endpoint[Any]]) -> None:
         self.app = app
         self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+        self._express = Express(self._endpoints["/encode"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -32,13 +34,15 @@ class Tensors:
             await self.app(scope, receive, send)
             return
         scope["endpoint"] = endpoint
-        request = Request(scope, receive)
         try:
-            response = await endpoint.handle(request)
+            if endpoint is self._express.endpoint:
+                response = await self._express.handle(scope, receive)
+            else:
+                response = await endpoint.handle(Request(scope, receive))
         except problems.KNOWN as error:
-            response = problems.answer_known(request, error)
+            response = problems.answer_known(Request(scope), error)
         except ClientDisconnect as error:
-            response = problems.answer_nobody(request, error)
+            response = problems.answer_nobody(Request(scope), error)
         await response(scope, receive, send)
 
     def _find(self, path: str) -> Endpoint[Any] | Inference | None:

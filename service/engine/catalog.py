@@ -14,6 +14,7 @@ class Catalog:
     """The served models, replaced as a whole.
 
     Attributes:
+        generation: how often the models have been replaced.
         problems: why the store's state is not the served one, by `name@version`.
     """
 
@@ -22,6 +23,7 @@ class Catalog:
         # Every request looks for its model, and there are few that can be found.
         self._found: dict[tuple[str | None, Capability, Modality | None], ServedModel] = {}
         self.problems: Mapping[str, str] = {}
+        self.generation = 0
 
     def replace(self, models: Mapping[str, ServedModel], problems: Mapping[str, str]) -> None:
         """Serve other models from now on; requests that have found theirs keep it.
@@ -32,6 +34,7 @@ class Catalog:
         """
         self._models, self.problems = models, problems
         self._found = {}
+        self.generation += 1
 
     def models(self) -> list[ServedModel]:
         """List the served models; the first one that can answer is the default of an endpoint."""

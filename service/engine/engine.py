@@ -17,6 +17,7 @@ from service.engine.devices import DeviceReport
 from service.engine.lifecycle import Lifecycle
 from service.engine.opening import ServedModel
 from service.engine.queues import Kernel, Load
+from service.engine.runtime import Session
 from service.engine.sampler import Sampler
 from service.engine.sizes import example_values, row_bytes, row_values, slots
 from service.engine.staging import Staging
@@ -173,10 +174,13 @@ class Engine:
     def _sampler(self, model: ServedModel) -> Sampler:
         """Make the sampler of a model: it holds the graphs and not the model, and so ends with it."""
         manifest, sessions, prior = model.manifest, model.sessions, model.prior
+        size = slots(manifest, self.settings)
+        raster = Raster(manifest.graphs, prior.height, prior.width, size, host=Session.host)
+        kept = raster.kept
         return Sampler(
             self.batcher,
-            Raster(manifest.graphs, prior.height, prior.width, slots(manifest, self.settings)),
-            lambda role, feeds: sessions[role].run(feeds),
+            raster,
+            lambda role, feeds: sessions[role].run(feeds, keep=kept[role]),
             {role: self.loads[model.reference, role] for role in STEP_ROLES},
             {role: model.plans[role].seconds[model.plans[role].largest] for role in STEP_ROLES},
         )

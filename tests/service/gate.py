@@ -85,6 +85,9 @@ class _Step:
     def __init__(self, gate: Gate, role: str, session: Any) -> None:
         self.gate, self.role, self.session = gate, role, session
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
     def run(self, feeds: Arrays, **options: Any) -> Any:
         self.gate.take(self.role, feeds)
         return self.session.run(feeds, **options)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service import cli, continuous
+from service import cli, continuous, draining
 from service.app import create_app
 from service.settings import Settings
 
@@ -82,7 +82,7 @@ def test_a_request_that_the_server_cuts_off_is_told_so(settings: Settings, monke
 
 def test_the_grace_at_the_end_outlasts_the_deadline(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     graces = []
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(draining.Server, "handle_signals", lambda _: None)
     monkeypatch.setattr(
         uvicorn.Server, "run", lambda server, **_: graces.append(server.config.timeout_graceful_shutdown)
     )

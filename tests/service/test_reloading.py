@@ -12,9 +12,11 @@ import pytest
 
 from service.engine.engine import Engine
 from service.engine.loading import Loader
+from service.errors import UnavailableError
 from service.metrics import Metrics
 from service.sampling import sample_codes
 from service.settings import Settings
+from service.siblings import Reply, Siblings
 from tests.service.serving import PROBLEM, serving
 from tests.service.stores import (
     NAME,
@@ -190,3 +192,36 @@ def test_callers_reload_where_they_may(store: Path) -> None:
         move(store, store.with_name("gone"))
         answer = client.post("/models/reload")
         assert (answer.status_code, answer.headers["content-type"]) == (409, PROBLEM)
+
+
+class Others(Siblings):
+    """Sibling processes that answer as they are told."""
+
+    def __init__(self, reply: Reply | UnavailableError) -> None:
+        super().__init__()
+        object.__setattr__(self, "reply", reply)
+        object.__setattr__(self, "asked", [])
+
+    async def broadcast(self, method: str, path: str, body: bytes = b"", *, timeout_s: float = 1.0) -> Any:
+        self.asked.append((method, path))
+        return {1: self.reply}
+
+
+def test_what_is_changed_here_is_changed_in_the_other_processes_too(store: Path) -> None:
+    settings = Settings(store=store, device="cpu", threads=1, buckets=(1,), control=True)
+    with serving(settings) as client:
+        others = client.app.state.siblings = Others(Reply(200, "application/json", b"{}"))
+        assert client.post("/models/reload").status_code == 200
+        assert client.post(f"/v2/repository/models/{NAME}.encode/unload").status_code == 200
+        assert client.post(f"/v2/repository/models/{NAME}@1/load").status_code == 200
+        assert client.post("/v2/repository/models/nothing/load").status_code == 404
+        assert others.asked == [
+            ("POST", "/models/reload"),
+            ("POST", f"/v2/repository/models/{NAME}/unload"),
+            ("POST", f"/v2/repository/models/{NAME}%401/load"),
+        ]
+        for reply in (Reply(409, "application/json", b"no memory"), UnavailableError("no memory")):
+            client.app.state.siblings = Others(reply)
+            answer = client.post("/models/reload")
+            assert answer.status_code == 409
+            assert "not by every process; ask again, or restart them: worker 1: no memory" in answer.json()["detail"]

@@ -54,6 +54,6 @@ def address(toys: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(store_root: Path) -> Iterator[Client]:
     """A client, without a socket between, of a server with limits that are soon reached."""
-    settings = Settings(store=store_root, models=TOYS, device="cpu", threads=1, buckets=(1, 4), **LIMITS)
+    settings = Settings(store=store_root, models=TOYS, device="cpu", threads=1, buckets=(4,), **LIMITS)
     with serving(settings) as client:
         yield client

@@ -9,9 +9,11 @@ import httpx
 import numpy as np
 import pytest
 
+from service.bodies import NPY
 from service.v2.messages import HEADER_LENGTH, read_inputs, split
 from service.v2.names import find
-from tests.service.serving import Client
+from tests.service.serving import Client, npy
+from tests.service.stores import until
 from tests.service.v2.asking import COLOUR, DATA, JSON, PICTURE, message, picture, refused, send, tensor
 
 
@@ -33,43 +35,47 @@ def test_tensors_are_read_where_they_lie(client: Client) -> None:
         assert np.array_equal(found, z)
 
 
-def held(client: Client, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Keep a graph from running until an event."""
-    session = client.app.state.service.engine.named("toy-colour")[0].sessions["encode"]
-    gate, run = threading.Event(), session.run
+class Held:
+    """Keeps a graph from running until its gate opens."""
 
-    def wait_and_run(*given: Any, **options: Any) -> Any:
-        gate.wait(20)
-        return run(*given, **options)
+    def __init__(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        session = client.app.state.service.engine.named("toy-colour")[0].sessions["encode"]
+        self.gate, self.entered = threading.Event(), threading.Event()
+        run = session.run
 
-    monkeypatch.setattr(session, "run", wait_and_run)
-    return gate
+        def wait_and_run(*given: Any, **options: Any) -> Any:
+            self.entered.set()
+            self.gate.wait(60)
+            return run(*given, **options)
+
+        monkeypatch.setattr(session, "run", wait_and_run)
+
+
+def post(client: Client, rows: int, **parameters: Any) -> "asyncio.Task[httpx.Response]":
+    """Begin to send pictures; on the client's event loop."""
+    pictures = picture(rows, 8, 8)
+    head = json.dumps(message(tensor(pictures), parameters=parameters)).encode()
+    headers = {HEADER_LENGTH: str(len(head))}
+    path = f"/v2/models/{COLOUR}/infer"
+    return asyncio.ensure_future(client.client.post(path, content=head + pictures.tobytes(), headers=headers))
 
 
 def test_overload_lateness_and_loading_are_told_as_the_protocol_tells_errors(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = held(client, monkeypatch)
-    pictures = picture(5, 8, 8)
-    path = f"/v2/models/{COLOUR}/infer"
-
-    def content(**parameters: Any) -> tuple[bytes, dict[str, str]]:
-        head = json.dumps(message(tensor(pictures), parameters=parameters)).encode()
-        return head + pictures.tobytes(), {HEADER_LENGTH: str(len(head))}
+    engine, held = client.app.state.service.engine, Held(client, monkeypatch)
 
     async def main() -> tuple[httpx.Response, httpx.Response, list[httpx.Response]]:
-        def post(**parameters: Any) -> "asyncio.Task[httpx.Response]":
-            body, headers = content(**parameters)
-            return asyncio.ensure_future(client.client.post(path, content=body, headers=headers))
-
-        first, second = post(), post()
-        await asyncio.sleep(0.1)
-        full = await post()
-        gate.set()
-        done = [await first, await second]
-        gate.clear()
-        late = await post(timeout=100_000)
-        gate.set()
+        first = post(client, 1)
+        await until(held.entered.is_set)
+        waiting = post(client, 8)
+        await until(lambda: engine.queue_rows == 8)
+        full = await post(client, 1)
+        held.gate.set()
+        done = [await first, await waiting]
+        held.gate.clear()
+        late = await post(client, 1, timeout=100_000)
+        held.gate.set()
         return full, late, done
 
     full, late, done = client.runner.run(main())
@@ -77,7 +83,7 @@ def test_overload_lateness_and_loading_are_told_as_the_protocol_tells_errors(
     assert int(full.headers["retry-after"]) >= 1
     refused(late, 504, "within 0.1 s")
     assert [answer.status_code for answer in done] == [200, 200]
-    monkeypatch.setattr(client.app.state.service.engine, "_phase", "loading")
+    monkeypatch.setattr(engine, "_phase", "loading")
     answer = send(client, COLOUR, message(tensor(PICTURE)), DATA)
     refused(answer, 503, "loading")
     assert answer.headers["retry-after"] == "2"
@@ -86,31 +92,20 @@ def test_overload_lateness_and_loading_are_told_as_the_protocol_tells_errors(
 
 
 def test_requests_run_together_with_those_of_other_endpoints(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = client.app.state.service.engine
+    engine, held = client.app.state.service.engine, Held(client, monkeypatch)
     load = engine.loads["toy-colour@1", "encode"]
-    gate, runs = held(client, monkeypatch), load.runs
-    head = json.dumps(message(tensor(PICTURE))).encode()
+    runs = load.runs
 
     async def main() -> list[httpx.Response]:
-        mine = [
-            client.client.post(
-                f"/v2/models/{COLOUR}/infer", content=head + DATA, headers={HEADER_LENGTH: str(len(head))}
-            )
-            for _ in range(3)
-        ]
-        items = json.dumps({"items": [{"z": [0.0, 0.0, 0.0]}]})
-        assert (
-            await client.client.post("/decode?model=toy-colour", content=items, headers={"content-type": JSON})
-        ).status_code == 200
-        tasks = [asyncio.ensure_future(one) for one in mine]
-        await asyncio.sleep(0.1)
-        with_numpy = asyncio.ensure_future(engine.run(engine.named("toy-colour")[0], "encode", {"x": PICTURE}))
-        await asyncio.sleep(0.05)
-        gate.set()
-        await with_numpy
+        tasks = [post(client, 1)]
+        await until(held.entered.is_set)
+        encode = client.client.post("/encode?model=toy-colour", content=npy(PICTURE), headers={"content-type": NPY})
+        tasks += [post(client, 1), post(client, 1, priority=2), asyncio.ensure_future(encode)]
+        await until(lambda: engine.queue_rows == 3)
+        held.gate.set()
         return [await task for task in tasks]
 
-    assert [answer.status_code for answer in client.runner.run(main())] == [200] * 3
+    assert [answer.status_code for answer in client.runner.run(main())] == [200] * 4
     assert load.runs - runs == 2
 
 
