@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
@@ -133,6 +133,7 @@ class Raster:
         height: rows of a grid.
         width: places in a row.
         slots: grids at a time, the batch size of every run.
+        host: copies a state to where it can be written, where runs leave states elsewhere, as on a GPU.
 
     Attributes:
         codes: drawn so far, by slot.
@@ -141,7 +142,15 @@ class Raster:
         column: that all grids are at.
     """
 
-    def __init__(self, graphs: Mapping[str, Signature], height: int, width: int, slots: int) -> None:
+    def __init__(
+        self,
+        graphs: Mapping[str, Signature],
+        height: int,
+        width: int,
+        slots: int,
+        *,
+        host: Callable[[Any], NDArray[Any]] = np.array,
+    ) -> None:
         self.codes = np.zeros((slots, height, width), dtype=np.int32)
         self.rows = np.zeros(slots, dtype=np.int64)
         self.is_active = np.zeros(slots, dtype=np.bool_)
@@ -151,8 +160,14 @@ class Raster:
         self._top_k = np.full(slots, ALL_CODES)
         takes_condition = any(tensor.name == "condition" for tensor in graphs[ROW].inputs)
         self._condition: Arrays = {"condition": np.zeros(slots, dtype=np.int64)} if takes_condition else {}
-        self._states = {role: _zero_states(graphs[role], slots) for role in STEP_ROLES}
+        self._states: dict[str, dict[str, Any]] = {role: _zero_states(graphs[role], slots) for role in STEP_ROLES}
+        self._host = host
         self._context: NDArray[np.generic] | None = None
+
+    @property
+    def kept(self) -> dict[str, tuple[str, ...]]:
+        """The outputs of each graph that nobody reads but its next run."""
+        return {role: tuple(f"next_{name}" for name in states) for role, states in self._states.items()}
 
     @property
     def is_between_rows(self) -> bool:
@@ -184,14 +199,14 @@ class Raster:
         for array in self._condition.values():
             array[slot] = condition
         self.codes[slot], self.rows[slot] = (0, 0) if paused is None else (paused.codes, paused.row)
-        for role, states in self._states.items():
-            for name, array in states.items():
-                # Nothing but noise of an earlier grid is left in a place's state where a row begins.
+        for role in STEP_ROLES:
+            for name, array in self._hosted(role).items():
+                # A place's state holds nothing where a row begins.
                 array[slot] = 0 if paused is None or role == PIXEL else paused.states[name]
 
     def pause(self, slot: int) -> Paused:
         """Take a grid out of its slot between two rows, to join again later."""
-        states = {name: array[slot].copy() for name, array in self._states[ROW].items()}
+        states = {name: array[slot].copy() for name, array in self._hosted(ROW).items()}
         paused = Paused(self.codes[slot].copy(), int(self.rows[slot]), states)
         self.leave(slot)
         return paused
@@ -203,7 +218,7 @@ class Raster:
         if not self.is_active.any():
             self.column, self._context = 0, None
 
-    def call(self) -> tuple[str, Arrays]:
+    def call(self) -> tuple[str, dict[str, Any]]:
         """Give the role of the graph to be run next, and its inputs, `[slots, ...]`; free slots hold anything."""
         slots = np.arange(len(self.rows))
         if self._context is None:
@@ -214,7 +229,7 @@ class Raster:
         context = self._context[:, self.column]
         return PIXEL, {"code": left, "position": self._places(), "context": context, **self._states[PIXEL]}
 
-    def proceed(self, outputs: Arrays) -> None:
+    def proceed(self, outputs: Mapping[str, Any]) -> None:
         """Take the outputs of the graph that `call` asked for; after those of a place, draw its codes."""
         if self._context is None:
             self._states[ROW], self._context = _next_states(outputs), outputs["context"]
@@ -231,6 +246,14 @@ class Raster:
         if self.column == self.codes.shape[2]:
             self.column, self._context = 0, None
             self.rows += self.is_active
+
+    def _hosted(self, role: str) -> Arrays:
+        """Give the states of a graph where they can be written."""
+        states = self._states[role]
+        for name, state in states.items():
+            if not isinstance(state, np.ndarray):
+                states[name] = self._host(state)
+        return states
 
     def _places(self) -> Int64[np.ndarray, " slots"]:
         """Number the places that the grids are at, in raster order."""
@@ -307,6 +330,6 @@ def _zero_states(graph: Signature, batch: int) -> Arrays:
     }
 
 
-def _next_states(outputs: Arrays) -> Arrays:
+def _next_states(outputs: Mapping[str, Any]) -> dict[str, Any]:
     """Read a graph's next states as its states."""
     return {name.removeprefix("next_"): value for name, value in outputs.items() if name.startswith("next_state_")}

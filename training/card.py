@@ -41,7 +41,7 @@ def card(manifest: Manifest, description: str, parameters: int) -> str:
 ## Parity of the exported graphs
 
 {_parity(manifest.parity)}
-
+{_variants(manifest)}
 ## Pictures
 
 Originals, each with its reconstruction to its right:
@@ -102,6 +102,29 @@ def _parity(parity: Parity) -> str:
             f"codes that they drew, the parallel pass draws {parity.prior.differing} otherwise from the same noise."
         )
     return "\n".join(lines)
+
+
+def _variants(manifest: Manifest) -> str:
+    """Say how far each variant is from the model."""
+    return "".join(f"\n{_variant(name, variant.parity)}\n" for name, variant in manifest.variants.items())
+
+
+def _variant(name: str, parity: Parity) -> str:
+    """Say it of one."""
+    told = [
+        f"Variant `{name}`, the worse of ONNX Runtime on the CPU and of torch with every layer's output rounded: "
+        f"tensors within {parity.tensor_error:.2e} of their largest value, bounds within "
+        f"{parity.bound_error_nats_per_dim:.2e} nats a dimension"
+    ]
+    if parity.codes is not None:
+        told.append(f"{parity.codes.differing:,} of {parity.codes.compared:,} codes differ")
+    if parity.prior is not None:
+        told.append(
+            f"the prior's logits within {parity.prior.logits_error:.2e}, its steps within "
+            f"{parity.prior.incremental_error:.2e} of its parallel pass, which draws {parity.prior.differing} of "
+            f"{parity.prior.drawn:,} codes otherwise"
+        )
+    return "; ".join(told) + "."
 
 
 def _samples(manifest: Manifest) -> str:

@@ -4,11 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from artifact.errors import ArtifactError
+from artifact.manifest import Precision
 from artifact.store import Store
 from training.data import load
-from training.errors import RecipeError, TrainingError
+from training.errors import ExportError, RecipeError, TrainingError
 from training.evaluate import evaluate_run, table
 from training.export import export
 from training.fit import Progress
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     three = commands.add_parser("export", help="write a run's graphs and publish them", epilog=_OVERRIDES)
     three.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     three.add_argument("--store", type=Path, default=Path("pretrained"), help="where to publish (default: pretrained)")
+    three.add_argument("--variants", default="", help="precisions to publish it in as well, by commas: fp16")
     three.add_argument("--show", type=Path, help="folder of pictures to show in the card, in place of the test split's")
     return parser
 
@@ -148,9 +151,23 @@ def _export(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Publish a run."""
     _refuse(overrides, ("data.",), "the model is fitted")
     run = _run_of(options.run, overrides)
-    artifact = export(run, load(run.recipe(overrides).data), Store(options.store), show=options.show)
+    variants = _precisions(options.variants)
+    data = load(run.recipe(overrides).data)
+    artifact = export(run, data, Store(options.store), show=options.show, variants=variants)
     print(f"published {artifact.reference} in {artifact.path}")
     return 0
+
+
+def _precisions(words: str) -> tuple[Precision, ...]:
+    """Read the names of precisions."""
+    known: tuple[Precision, ...] = get_args(Precision)
+    for word in filter(None, words.split(",")):
+        if word not in known:
+            raise ExportError(
+                f"--variants {word!r} is unknown, expected {', '.join(known)}: of another precision ONNX Runtime's CPU "
+                "provider has no kernels, so that its parity could not be measured"
+            )
+    return tuple(precision for precision in known if precision in words.split(","))
 
 
 _COMMANDS = {"fit": _fit, "fit-prior": _fit_prior, "evaluate": _evaluate, "export": _export}

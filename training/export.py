@@ -4,16 +4,21 @@ import json
 import logging
 import subprocess
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from jaxtyping import Int32
 
 from artifact import manifest as schema
+from artifact.golden import Golden
+from artifact.golden import write as write_golden
 from artifact.noise import POSTERIOR_STREAM
 from artifact.store import Artifact, Store, file_sha256
 from media.images import write_png
@@ -24,10 +29,12 @@ from training import codes, pictures
 from training.card import card
 from training.data import Examples, Splits
 from training.errors import ExportError
+from training.golden import golden_outputs
 from training.graphs import graphs
 from training.graphs import prior as prior_graphs
-from training.graphs.spec import GraphSpec, axes, example
-from training.parity import Graphs, Images, measure_parity, measure_prior_parity
+from training.graphs.reduced import reduced_graphs, reduced_prior_graphs
+from training.graphs.spec import GraphSpec, axes, example, run_modules
+from training.parity import Comparison, Graphs, Images, measure_parity, measure_prior_parity
 from training.recipe import Recipe, write_recipe
 from training.run import Run
 from training.weights import write_shared
@@ -66,8 +73,25 @@ class _Draft:
         height, width, _ = self.splits.train.shape
         return height // self.geometry.multiple_of, width // self.geometry.multiple_of
 
+    @cached_property
+    def images(self) -> list[Images]:
+        """The held-out images that parity is measured on."""
+        return held_out(self.splits.test, self.geometry.multiple_of)
 
-def export(run: Run, splits: Splits, store: Store, *, show: Path | None = None) -> Artifact:
+    @cached_property
+    def codes(self) -> Int32[np.ndarray, "N h w"]:
+        """Held-out codes, of a model with a prior."""
+        return codes.encode(self.model, self.splits.test.fixed(PARITY_EXAMPLES))
+
+
+def export(
+    run: Run,
+    splits: Splits,
+    store: Store,
+    *,
+    show: Path | None = None,
+    variants: Sequence[schema.Precision] = (),
+) -> Artifact:
     """Publish a run's best weights as the next version of its model.
 
     Args:
@@ -75,6 +99,7 @@ def export(run: Run, splits: Splits, store: Store, *, show: Path | None = None) 
         splits: its data; the test split is what parity is measured on.
         store: where to publish.
         show: folder of pictures to show reconstructions of; None for those of the test split.
+        variants: reduced precisions in which to publish it as well.
 
     Returns:
         The published artifact.
@@ -82,6 +107,7 @@ def export(run: Run, splits: Splits, store: Store, *, show: Path | None = None) 
     Raises:
         RunError: the run is not complete.
         ExportError: the graphs are not within tolerance of the model; nothing is published then.
+        GoldenError: a variant is not within tolerance of the golden outputs; likewise.
     """
     recipe = run.recipe()
     model = run.model(recipe, splits.train.shape)
@@ -89,17 +115,17 @@ def export(run: Run, splits: Splits, store: Store, *, show: Path | None = None) 
     draft = _Draft(recipe, model, prior, splits, geometry(model, splits))
     measured, shown = _metrics(run), _examples(draft, show)
     with store.stage(recipe.name) as stage:
-        specs = graphs(model, draft.geometry)
-        write_graphs(specs, stage / schema.WEIGHTS_FILE)
-        parity = measure_parity(model, Graphs(specs, stage), held_out(splits.test, draft.geometry.multiple_of))
-        if prior is not None:
-            found, parity = _write_prior(draft, prior, stage, parity)
-            specs += found
+        specs = _write_full(draft, stage)
+        run_written = Graphs(specs, stage).run
+        parity = _parity(draft, Comparison(specs, (run_written,)))
+        answers = golden_outputs(recipe.name, model, specs, draft.geometry.multiple_of, run_written)
+        write_golden(answers, stage / schema.GOLDEN_FILE)
+        reduced = {precision: _write_variant(draft, specs, precision, answers, stage) for precision in variants}
         for name, picture in _pictures(draft, shown).items():
             (stage / f"{name}.png").write_bytes(write_png(picture))
         (stage / "recipe.toml").write_text(write_recipe(portable(recipe)), "utf-8")
         (stage / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
-        described = _manifest(draft, specs, stage, parity, measured)
+        described = _manifest(draft, specs, stage, parity, reduced, measured)
         text = card(described, recipe.card.description, _trained_numbers(draft))
         (stage / "MODEL_CARD.md").write_text(text, "utf-8")
         files = described.files | {"MODEL_CARD.md": file_sha256(stage / "MODEL_CARD.md")}
@@ -137,14 +163,13 @@ def held_out(test: Examples, multiple_of: int) -> list[Images]:
 
 
 def write_graphs(specs: tuple[GraphSpec, ...], weights: Path) -> None:
-    """Write every graph as `<role>.onnx` beside the file of their shared weights.
+    """Write every graph beside the file of their shared weights.
 
     Args:
         specs: the graphs.
         weights: the file.
     """
-    written = {weights.with_name(f"{spec.role}.onnx"): _trace(spec) for spec in specs}
-    write_shared(written, weights)
+    write_shared({weights.with_name(spec.file): _trace(spec) for spec in specs}, weights)
 
 
 def _trace(spec: GraphSpec) -> onnx.ModelProto:
@@ -172,18 +197,65 @@ def _trace(spec: GraphSpec) -> onnx.ModelProto:
     if program is None:
         raise ExportError(f"torch gave no graph for {spec.role}")
     graph: onnx.ModelProto = program.model_proto
+    for part in (*graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.value_info, graph.graph):
+        part.ClearField("metadata_props")  # traces of the source and its place: most of the file, and none of the model
     return graph
 
 
-def _write_prior(
-    draft: _Draft, prior: GatedPixelCNN, stage: Path, parity: schema.Parity
-) -> tuple[tuple[GraphSpec, ...], schema.Parity]:
-    """Write the graphs of the prior, with weights of their own, and measure them."""
-    specs = prior_graphs.graphs(prior, *draft.grid)
-    write_graphs(specs, stage / schema.PRIOR_WEIGHTS_FILE)
-    grids = codes.encode(draft.model, draft.splits.test.fixed(PARITY_EXAMPLES))
-    measured = measure_prior_parity(prior, Graphs(specs, stage), specs, grids)
-    return specs, parity.model_copy(update={"prior": measured})
+def _write_full(draft: _Draft, stage: Path) -> tuple[GraphSpec, ...]:
+    """Write the graphs in full precision; those of a prior have weights of their own."""
+    specs = graphs(draft.model, draft.geometry)
+    write_graphs(specs, stage / schema.WEIGHTS_FILE)
+    if draft.prior is None:
+        return specs
+    added = prior_graphs.graphs(draft.prior, *draft.grid)
+    write_graphs(added, stage / schema.PRIOR_WEIGHTS_FILE)
+    return specs + added
+
+
+def _write_variant(
+    draft: _Draft, full: tuple[GraphSpec, ...], precision: schema.Precision, answers: Golden, stage: Path
+) -> schema.Variant:
+    """Write the graphs in reduced precision, measure them and try them on the golden inputs."""
+    specs = _reduced(draft, precision)
+    write_graphs(specs, stage / f"weights.{precision}.data")
+    written = Graphs({spec.role: spec for spec in (*full, *specs)}.values(), stage).run
+    # ONNX Runtime widens what a CPU has no kernels for, and so leaves most of the rounding out.
+    emulated = run_modules((*full, *_reduced(draft, precision, emulated=True)))
+    parity = _parity(draft, Comparison(full, (written, emulated), precision))
+    answers.check(written, precision=precision)
+    return schema.Variant(graphs=_described(specs, stage), parity=parity)
+
+
+def _reduced(draft: _Draft, precision: schema.Precision, *, emulated: bool = False) -> tuple[GraphSpec, ...]:
+    """List the graphs in reduced precision."""
+    specs = reduced_graphs(draft.model, draft.geometry, precision, emulated=emulated)
+    if draft.prior is None:
+        return specs
+    return specs + reduced_prior_graphs(draft.prior, *draft.grid, precision, emulated=emulated)
+
+
+def _parity(draft: _Draft, comparison: Comparison) -> schema.Parity:
+    """Measure graphs on held-out data."""
+    parity = measure_parity(draft.model, comparison, draft.images)
+    if draft.prior is None:
+        return parity
+    measured = measure_prior_parity(comparison, draft.prior.num_classes, draft.codes)
+    return parity.model_copy(update={"prior": measured})
+
+
+def _described(specs: tuple[GraphSpec, ...], stage: Path) -> dict[str, schema.Graph]:
+    """Describe written graphs, by role."""
+    return {
+        spec.role: schema.Graph(
+            file=spec.file,
+            sha256=file_sha256(stage / spec.file),
+            opset=OPSET,
+            inputs=spec.inputs,
+            outputs=spec.outputs,
+        )
+        for spec in specs
+    }
 
 
 def portable(recipe: Recipe) -> Recipe:
@@ -238,21 +310,19 @@ def _metrics(run: Run) -> dict[str, Any]:
 
 
 def _manifest(
-    draft: _Draft, specs: tuple[GraphSpec, ...], stage: Path, parity: schema.Parity, measured: dict[str, Any]
+    draft: _Draft,
+    specs: tuple[GraphSpec, ...],
+    stage: Path,
+    parity: schema.Parity,
+    variants: Mapping[schema.Precision, schema.Variant],
+    measured: dict[str, Any],
 ) -> schema.Manifest:
     """Describe what lies in the stage."""
     recipe, splits = draft.recipe, draft.splits
-    roles = {
-        spec.role: schema.Graph(
-            file=f"{spec.role}.onnx",
-            sha256=file_sha256(stage / f"{spec.role}.onnx"),
-            opset=OPSET,
-            inputs=spec.inputs,
-            outputs=spec.outputs,
-        )
-        for spec in specs
+    roles = _described(specs, stage)
+    graph_files = {
+        graph.file for part in (roles, *(one.graphs for one in variants.values())) for graph in part.values()
     }
-    graph_files = {graph.file for graph in roles.values()}
     files = {path.name: file_sha256(path) for path in sorted(stage.iterdir()) if path.name not in graph_files}
     return schema.Manifest(
         name=recipe.name,
@@ -261,6 +331,7 @@ def _manifest(
         geometry=draft.geometry,
         latent=(_level(draft),),
         graphs=roles,
+        variants=dict(variants),
         files=files,
         prior=_code_prior(draft, roles, files),
         noise=tuple(

@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from artifact.errors import ChecksumError, MissingFileError, SchemaError, SignatureError, UnknownModelError
-from artifact.manifest import MANIFEST_FILE, Manifest, model_hash, read_manifest
+from artifact.errors import (
+    ChecksumError,
+    MissingFileError,
+    SchemaError,
+    SignatureError,
+    UnknownModelError,
+    UnknownVariantError,
+)
+from artifact.manifest import GOLDEN_FILE, MANIFEST_FILE, Manifest, model_hash, read_manifest
 from artifact.store import Store
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], None]], None]
@@ -56,7 +63,7 @@ def test_a_missing_file_is_told(store: Store) -> None:
         store.open("toy-binary")
 
 
-@pytest.mark.parametrize("name", ["weights.data", "encode.onnx"])
+@pytest.mark.parametrize("name", ["weights.data", "encode.onnx", "golden.npz"])
 def test_a_flipped_bit_is_told(store: Store, name: str) -> None:
     path = store.root / "toy-binary" / "1" / name
     content = bytearray(path.read_bytes())
@@ -71,7 +78,7 @@ def test_a_flipped_bit_is_told(store: Store, name: str) -> None:
     [
         ("junk", "not a manifest"),
         ("[]", "not a manifest"),
-        ('{"schema_version": 3}', "update latentd"),
+        ('{"schema_version": 4}', "update latentd"),
         ('{"schema_version": "1"}', "update latentd"),
         ('{"schema_version": 1}', "does not fit"),
     ],
@@ -136,6 +143,69 @@ def test_two_publishers_get_two_versions(store: Store) -> None:
 def test_a_manifest_survives_being_written(store: Store) -> None:
     manifest = store.open("toy-colour").manifest
     assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+
+
+def with_variant(content: dict[str, Any]) -> None:
+    """Add a variant of `encode`, whose file is a copy of the full one."""
+    graph = content["graphs"]["encode"] | {"file": "encode.fp16.onnx"}
+    content["variants"] = {"fp16": {"graphs": {"encode": graph}, "parity": content["parity"]}}
+
+
+def test_a_variant_stands_in_for_the_graphs_that_it_has(store: Store, edit_manifest: Edit) -> None:
+    folder = store.root / "toy-binary" / "1"
+    plain = store.open("toy-binary")
+    shutil.copy(folder / "encode.onnx", folder / "encode.fp16.onnx")
+    edit_manifest(folder / MANIFEST_FILE, with_variant)
+    artifact = store.open("toy-binary")
+    assert artifact.manifest.model_hash == plain.manifest.model_hash
+    assert Manifest.model_validate_json(artifact.manifest.model_dump_json()) == artifact.manifest
+    assert artifact.manifest.graphs_in(None) == plain.manifest.graphs
+    assert artifact.file("encode").name == "encode.onnx"
+    assert artifact.file("encode", "fp16").name == "encode.fp16.onnx"
+    assert artifact.file("decode", "fp16").name == "decode.onnx"
+    with pytest.raises(UnknownVariantError, match="toy-binary has no variant 'fp16', only: none; export it with"):
+        plain.file("encode", "fp16")
+    (folder / "encode.fp16.onnx").write_bytes(b"changed")
+    with pytest.raises(ChecksumError, match=r"encode\.fp16\.onnx"):
+        store.open("toy-binary")
+    (folder / "encode.fp16.onnx").unlink()
+    with pytest.raises(MissingFileError, match=r"encode\.fp16\.onnx is missing"):
+        store.open("toy-binary")
+
+
+def test_a_variant_takes_and_gives_what_the_full_graph_does(store: Store, edit_manifest: Edit) -> None:
+    path = store.root / "toy-binary" / "1" / MANIFEST_FILE
+
+    def spoil(content: dict[str, Any]) -> None:
+        with_variant(content)
+        graph = content["variants"]["fp16"]["graphs"]["encode"]
+        content["variants"]["fp16"]["graphs"]["encode"] = graph | {"outputs": graph["outputs"][:1]}
+
+    edit_manifest(path, spoil)
+    with pytest.raises(SchemaError, match="graph 'encode' of variant fp16 takes or gives other tensors"):
+        store.open("toy-binary")
+
+    def name_unknown(content: dict[str, Any]) -> None:
+        with_variant(content)
+        content["variants"] = {"fp4": content["variants"]["fp16"]}
+
+    edit_manifest(path, name_unknown)
+    with pytest.raises(SchemaError, match="'fp16'"):
+        store.open("toy-binary")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_manifests_of_older_schemas_are_read(store: Store, edit_manifest: Edit, version: int) -> None:
+    expected = store.open("toy-binary").manifest
+
+    def age(content: dict[str, Any]) -> None:
+        content["schema_version"] = version
+        del content["variants"], content["files"][GOLDEN_FILE]
+
+    edit_manifest(store.root / "toy-binary" / "1" / MANIFEST_FILE, age)
+    manifest = store.open("toy-binary").manifest
+    assert (manifest.schema_version, manifest.variants) == (version, {})
+    assert manifest.model_hash == expected.model_hash
 
 
 def test_a_tensor_that_disagrees_is_told(store: Store) -> None:

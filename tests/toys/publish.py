@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from artifact import golden
 from artifact.manifest import (
+    GOLDEN_FILE,
     MANIFEST_FILE,
     PRIOR_GRAPHS,
     PRIOR_WEIGHTS_FILE,
@@ -80,6 +82,8 @@ def publish(root: Path, name: str, toy: Toy) -> None:
             graphs[role] = Graph(
                 file=path.name, sha256=_sha256(path), opset=20, inputs=program.inputs, outputs=program.outputs
             )
+        golden.write(golden.record(name, graphs, toy.geometry.multiple_of, _runner(folder)), folder / GOLDEN_FILE)
+        files[GOLDEN_FILE] = _sha256(folder / GOLDEN_FILE)
         prior = toy.prior and CodePrior(**toy.prior, prior_hash=prior_hash(graphs, files))
         manifest = Manifest(
             name=name,
@@ -102,6 +106,18 @@ def publish(root: Path, name: str, toy: Toy) -> None:
             model_hash=model_hash(graphs, files),
         )
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
+
+
+def _runner(folder: Path) -> golden.Run:
+    """Run graphs where they were written."""
+    import onnxruntime
+
+    def run(role: str, feeds: golden.Arrays) -> golden.Arrays:
+        session = onnxruntime.InferenceSession(folder / f"{role}.onnx", providers=["CPUExecutionProvider"])
+        names = [tensor.name for tensor in session.get_outputs()]
+        return dict(zip(names, session.run(names, feeds), strict=True))
+
+    return run
 
 
 def mend_hashes(path: Path, content: dict[str, Any]) -> None:

@@ -133,8 +133,8 @@ def vq_run(vq_recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
 
 @pytest.fixture(scope="session")
 def vq_artifact(vq_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """Evaluate and publish them."""
+    """Evaluate and publish them, in reduced precision as well."""
     store = tmp_path_factory.mktemp("store")
     assert main(["evaluate", str(vq_run.path)]) == 0
-    assert main(["export", str(vq_run.path), "--store", str(store)]) == 0
+    assert main(["export", str(vq_run.path), "--store", str(store), "--variants", "fp16"]) == 0
     return Store(store).open("bars-vq")

@@ -1,6 +1,7 @@
 """A model of codes and its prior, from pictures in class folders to a published artifact."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from artifact.codes import complete, sample_raster, surprise_nats
+from artifact.codes import Arrays, complete, sample_raster, surprise_nats
 from artifact.manifest import ImageGeometry
 from artifact.noise import CODES_STREAM, batch_uniform
 from artifact.store import Artifact, Store
@@ -22,7 +23,9 @@ from training.errors import ExportError
 from training.evaluate_codes import evaluate_codes
 from training.export import export
 from training.fit_prior import PriorTask
-from training.parity import Graphs
+from training.graphs import graphs
+from training.graphs import prior as prior_graphs
+from training.parity import Comparison, Graphs, measure_parity, measure_prior_parity
 from training.pictures import to_show
 from training.run import Run
 
@@ -175,27 +178,24 @@ def test_drawing_step_by_step_equals_drawing_by_whole_passes(vq_artifact: Artifa
     np.testing.assert_allclose(surprise_nats(logits, codes), expected, rtol=1e-12)
 
 
-def test_a_prior_that_differs_is_not_published(vq_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Graphs.run
-    splits = load(vq_run.recipe().data)
+def test_a_prior_that_differs_is_refused(vq_run: Run, vq_artifact: Artifact) -> None:
+    recipe = vq_run.recipe()
+    model = vq_run.model(recipe, (SIDE, SIDE, 3))
+    prior = vq_run.fitted_prior(recipe, model, 2)
+    assert prior is not None
+    specs = prior_graphs.graphs(prior, GRID, GRID)
+    right = Graphs(specs, vq_artifact.path).run
+    codes = encode(model, load(recipe.data).test.fixed())
     for role, told in (("prior", "the exported prior differs"), ("prior_pixel", "its steps from its parallel pass")):
 
-        def flawed(self: Graphs, asked: str, feeds: dict[str, np.ndarray], role: str = role) -> dict[str, np.ndarray]:
-            found = original(self, asked, feeds)
+        def flawed(asked: str, feeds: Arrays, role: str = role) -> Arrays:
+            found = right(asked, feeds)
             return found | {"logits": found["logits"] + 0.01} if asked == role else found
 
-        monkeypatch.setattr(Graphs, "run", flawed)
         with pytest.raises(ExportError, match=told):
-            export(vq_run, splits, Store(tmp_path))
-
-    def spoiled(self: Graphs, asked: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = original(self, asked, feeds)
-        return {name: value * np.float32("nan") for name, value in found.items()} if asked == "decode" else found
-
-    monkeypatch.setattr(Graphs, "run", spoiled)
-    with pytest.raises(ExportError, match="tensors by nan"):
-        export(vq_run, splits, Store(tmp_path))
-    assert Store(tmp_path).names() == []
+            measure_prior_parity(Comparison(specs, [flawed]), 2, codes)
+    parity = measure_prior_parity(Comparison(specs, [right]), 2, codes)
+    assert vq_artifact.manifest.parity.prior == parity
 
 
 def test_pictures_of_ones_own_are_shown(vq_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,18 +214,30 @@ def test_pictures_of_ones_own_are_shown(vq_run: Run, tmp_path: Path, capsys: pyt
         assert told in capsys.readouterr().err
 
 
-def test_codes_that_differ_are_not_published(vq_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("role", "flaw", "told"),
+    [
+        ("encode", lambda codes: (codes + 1) % K, "give other codes than the model"),
+        ("decode", lambda mean: mean * np.float32("nan"), "tensors by nan"),
+        ("log_likelihood", lambda nats: nats + 1e-3, "bounds by"),
+    ],
+)
+def test_graphs_that_differ_are_refused(
+    vq_run: Run, vq_artifact: Artifact, role: str, flaw: Callable[[np.ndarray], np.ndarray], told: str
+) -> None:
     recipe = vq_run.recipe()
-    splits = load(recipe.data)
-    original = Graphs.run
+    model = vq_run.model(recipe, (SIDE, SIDE, 3))
+    specs = graphs(model, vq_artifact.manifest.geometry)
+    right = Graphs(specs, vq_artifact.path).run
 
-    def flawed(self: Graphs, role: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = original(self, role, feeds)
-        return {"codes": (found["codes"] + 1) % K} if role == "encode" else found
+    def flawed(asked: str, feeds: Arrays) -> Arrays:
+        found = right(asked, feeds)
+        return {name: flaw(value) for name, value in found.items()} if asked == role else found
 
-    monkeypatch.setattr(Graphs, "run", flawed)
-    with pytest.raises(ExportError, match="give other codes than the model"):
-        export(vq_run, splits, Store(tmp_path))
+    images = load(recipe.data).test.fixed()
+    assert measure_parity(model, Comparison(specs, [right]), [images]).codes == vq_artifact.manifest.parity.codes
+    with pytest.raises(ExportError, match=told):
+        measure_parity(model, Comparison(specs, [flawed]), [images])
 
 
 def test_a_model_of_any_size_exports_symbolic_axes(vq_recipe_file: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,13 @@ from models.families.parts import GaussianConfig
 from models.families.vae import ConvConfig, VAEConfig
 from models.networks import ImageShape
 from training import export as export_module
-from training import parity as parity_module
 from training.cli import main
 from training.data import load
 from training.errors import ExportError
 from training.evaluate import active_units, bounds, evaluate
 from training.export import write_graphs
 from training.graphs import graphs
-from training.parity import Graphs, measure_parity
+from training.parity import LIMITS, Comparison, Graphs, measure_parity
 from training.recipe import read_recipe
 from training.run import Run
 
@@ -123,7 +123,7 @@ def test_colour_graphs_with_integrated_bins_agree(variance: str, tmp_path: Path)
     images = np.random.default_rng(0).integers(0, 256, (120, 16, 12, 3), dtype=np.uint8)
     specs = graphs(model, ImageGeometry(channels=3, height=16, width=12))
     write_graphs(specs, tmp_path / "weights.data")
-    parity = measure_parity(model, Graphs(specs, tmp_path), [images])
+    parity = measure_parity(model, Comparison(specs, [Graphs(specs, tmp_path).run]), [images])
     assert parity.examples == 120
     session = onnxruntime.InferenceSession(tmp_path / "encode.onnx", providers=["CPUExecutionProvider"])
     for batch in (1, 2, 7):
@@ -131,8 +131,7 @@ def test_colour_graphs_with_integrated_bins_agree(variance: str, tmp_path: Path)
 
 
 def test_a_graph_beyond_tolerance_is_not_published(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity_module, "BOUND_TOLERANCE", 0.0)
-    monkeypatch.setattr(parity_module, "TENSOR_TOLERANCE", 0.0)
+    monkeypatch.setitem(LIMITS, None, replace(LIMITS[None], tensor=0.0, bound=0.0))
     with pytest.raises(ExportError, match="nothing was published"):
         export_module.export(run, load(run.recipe().data), Store(tmp_path))
     assert Store(tmp_path).names() == []

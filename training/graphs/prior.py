@@ -6,9 +6,9 @@ from jaxtyping import Float, Float64, Int, Int32, Int64
 from torch import Tensor, nn
 
 from artifact import manifest as schema
-from artifact.codes import Arrays, complete, sample_raster
+from artifact.codes import complete, sample_raster
 from models.pixelcnn import GatedPixelCNN, PixelStep, RowStep
-from training.graphs.spec import GraphSpec
+from training.graphs.spec import GraphSpec, run_modules
 
 
 class Prior(nn.Module):
@@ -21,7 +21,7 @@ class Prior(nn.Module):
     def forward(self, codes: Int[Tensor, "B h w"], condition: Int[Tensor, " B"] | None = None) -> Tensor:
         """Give the logits, classes last."""
         logits: Tensor = self.prior(codes, condition)
-        return logits.permute(0, 2, 3, 1)
+        return logits.permute(0, 2, 3, 1).float()
 
 
 class PriorRow(nn.Module):
@@ -39,7 +39,8 @@ class PriorRow(nn.Module):
         condition: Int[Tensor, " B"] | None = None,
     ) -> RowStep:
         """Take a row."""
-        return self.prior.row(codes, position, state, condition)
+        step = self.prior.row(codes, position, state.to(_dtype(self.prior)), condition)
+        return RowStep(step.context.float(), step.state.float())
 
 
 class PriorPixel(nn.Module):
@@ -57,7 +58,14 @@ class PriorPixel(nn.Module):
         state: Float[Tensor, "B L C r"],
     ) -> PixelStep:
         """Take a place."""
-        return self.prior.pixel(code, position % self.width, context, state)
+        dtype = _dtype(self.prior)
+        step = self.prior.pixel(code, position % self.width, context.to(dtype), state.to(dtype))
+        return PixelStep(step.logits.float(), step.state.float())
+
+
+def _dtype(prior: GatedPixelCNN) -> torch.dtype:
+    """Give the type that a prior computes in; what its graphs take and give is float32 all the same."""
+    return prior.embedding.weight.dtype
 
 
 def graphs(prior: GatedPixelCNN, height: int, width: int) -> tuple[GraphSpec, ...]:
@@ -114,7 +122,6 @@ def graphs(prior: GatedPixelCNN, height: int, width: int) -> tuple[GraphSpec, ..
     )
 
 
-@torch.inference_mode()
 def draw(
     prior: GatedPixelCNN,
     grid: tuple[int, int],
@@ -132,11 +139,6 @@ def draw(
     Returns:
         The codes.
     """
-    specs = {spec.role: spec for spec in graphs(prior, *grid)}
-
-    def run(role: str, feeds: Arrays) -> Arrays:
-        spec = specs[role]
-        outputs = spec.module(*(torch.from_numpy(feeds[tensor.name]) for tensor in spec.inputs))
-        return {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
-
-    return complete(sample_raster(specs, *grid, uniform, condition), run)
+    specs = graphs(prior, *grid)
+    steps = sample_raster({spec.role: spec for spec in specs}, *grid, uniform, condition)
+    return complete(steps, run_modules(specs))

@@ -1,11 +1,15 @@
 """What a graph is before it is written, and the tensors that all models share."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from artifact import manifest as schema
+from artifact.codes import Arrays
+from artifact.golden import Run
 from models.likelihoods import Params
 from models.model import LatentVariableModel
 
@@ -20,6 +24,7 @@ class GraphSpec:
         inputs: the signature.
         outputs: likewise.
         downsampling: how many times longer the axes H and W are than h and w.
+        precision: of the networks in it; None for the full one.
     """
 
     role: str
@@ -27,6 +32,25 @@ class GraphSpec:
     inputs: tuple[schema.Tensor, ...]
     outputs: tuple[schema.Tensor, ...]
     downsampling: int = 1
+    precision: schema.Precision | None = None
+
+    @property
+    def file(self) -> str:
+        """The name of the file that it is written to."""
+        return f"{self.role}.{self.precision}.onnx" if self.precision else f"{self.role}.onnx"
+
+    @torch.inference_mode()
+    def run(self, feeds: Arrays) -> Arrays:
+        """Run the module as the graph would be: inputs and outputs by name."""
+        outputs = self.module(*(torch.from_numpy(np.asarray(feeds[tensor.name])) for tensor in self.inputs))
+        outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+        return {tensor.name: value.numpy() for tensor, value in zip(self.outputs, outputs, strict=True)}
+
+
+def run_modules(specs: Iterable[GraphSpec]) -> Run:
+    """Give a function that runs the modules of graphs by role; of two of one role the later."""
+    roles = {spec.role: spec for spec in specs}
+    return lambda role, feeds: roles[role].run(feeds)
 
 
 _PARAMETER_UNITS = {"logits": "logit", "location": "network", "log_scale": "log_network"}
