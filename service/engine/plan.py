@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+_TURN_S = 1e-4
+"""What a run costs beside the graph: to take rows from the queue, lay them together and hand out the answers."""
+
 _WORTH = 0.97
 """A larger batch must take this part of the time a row at most, else it only makes its first rows wait."""
 
@@ -23,17 +26,17 @@ class Plan:
         """Keep the sizes up to the one that is the fastest a row.
 
         Args:
-            measured: seconds of a run by batch size, at least one.
+            measured: seconds in the graph by batch size, at least one.
 
         Returns:
             The plan; a size that is not clearly faster a row than a smaller one does not lengthen it.
         """
-        sizes = sorted(measured)
-        largest = sizes[0]
-        for size in sizes[1:]:
-            if measured[size] / size < _WORTH * measured[largest] / largest:
+        seconds = {size: measured[size] + _TURN_S for size in sorted(measured)}
+        largest = next(iter(seconds))
+        for size in seconds:
+            if seconds[size] / size < _WORTH * seconds[largest] / largest:
                 largest = size
-        return cls({size: measured[size] for size in sizes if size <= largest})
+        return cls({size: time_s for size, time_s in seconds.items() if size <= largest})
 
     @classmethod
     def flat(cls, sizes: tuple[int, ...]) -> "Plan":

@@ -23,29 +23,36 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 FOLDER = ".profiles"
 """Of the store; no model can have this name."""
 
-_RUNS = 3
-_BUDGET_S = 0.25
-_HOPELESS = 1.3
+_ROUNDS = 5
+_ROUND_S = 0.06
+"""Sizes are added while a round of all of them takes no longer."""
+_HOPELESS = 1.5
 """A size that takes this many times the best time a row ends the search: larger ones do not get better."""
 
 
 def measure(run: Callable[[int], object], sizes: tuple[int, ...] = SIZES) -> dict[int, float]:
     """Time a graph at rising batch sizes, until larger ones are hopeless or cost too much time.
 
+    The sizes are run in turns, and of each the fastest run counts: whatever else the machine does meanwhile can only
+    slow a run down, and would favour the sizes that it spares.
+
     Args:
         run: runs it at a batch size.
         sizes: rising.
 
     Returns:
-        Seconds of the fastest of a few runs, by size; the first size at least.
+        Seconds of a run by size; the first size at least.
     """
     seconds: dict[int, float] = {}
     for size in sizes:
         run(size)  # the first run of a shape allocates
-        seconds[size] = min(_time(run, size) for _ in range(_RUNS))
+        seconds[size] = _time(run, size)
         best = min(time_s / rows for rows, time_s in seconds.items())
-        if seconds[size] / size > _HOPELESS * best or seconds[size] > _BUDGET_S / (_RUNS + 1):
+        if seconds[size] / size > _HOPELESS * best or sum(seconds.values()) > _ROUND_S:
             break
+    for _ in range(_ROUNDS - 1):
+        for size, known_s in seconds.items():
+            seconds[size] = min(known_s, _time(run, size))
     return seconds
 
 
