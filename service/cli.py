@@ -24,6 +24,7 @@ from service.settings import Settings
 from service.siblings import Siblings
 
 _OTHER_FILES = 256
+_SWITCH_S = 1e-4
 _LOG = logging.getLogger("latentd")
 
 
@@ -72,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _LOG.info("latentd listens on %s://%s:%d, documentation at /docs", scheme, host, port)
         if workers > 1:
             return supervise(words, listener, workers)
+        # A runner back from a graph waits for the event loop, for 5 ms unless told otherwise: longer than most runs.
+        sys.setswitchinterval(_SWITCH_S)
         server.run(sockets=[listener])
     return 1 if app.state.service.engine.failure else 0
 

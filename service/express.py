@@ -1,20 +1,25 @@
-"""The express way of arrays: a request of the same head and the same kind of array as one before is not decided anew.
+"""The express way to `/encode`: a request of the same head and the same kind of body as one before is not decided anew.
 
 Reading options, choosing a type and holding shapes against a model take longer than moving a small array. What comes of
-them depends on the head of the request, the header of its array and the served models alone.
+them depends on the head of the request, the header of its body and the served models alone. Small pictures are decoded
+where they are: to hand them to a thread and back would take as long.
 """
 
+import math
 import time
 from dataclasses import dataclass
+from typing import Literal
 from weakref import ref
 
 import numpy as np
+from jaxtyping import UInt8
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
 from media.arrays import write_npy
 from media.errors import MediaError
+from media.images import read_image
 from service import bodies, negotiation
 from service.bodies import NPY, Body
 from service.discrete import level_of
@@ -28,14 +33,20 @@ from service.presence import while_wanted
 from service.replies import Reply
 from service.requests import Deadline, Phases, Service, lane_named
 
-_MAGIC = b"\x93NUMPY\x01\x00"
-_MOST_KNOWN = 1024
-_MOST_BYTES = 2**20
-"""Larger arrays are read in a thread, by the endpoint."""
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_TYPES = (b"application/x-npy", b"image/png")
 _OTHER_WAYS = (b"prefer", b"expect")
 """Headers that ask for more than an answer."""
 
+_MOST_BYTES = 2**20
+_MOST_PNG_BYTES, _MOST_PNG_PIXELS = 2**15, 2**14
+"""What is larger is read in a thread, by the endpoint."""
+_MOST_KNOWN = 1024
+
+_CHANNELS: dict[int, Literal[1, 3]] = {1: 1, 3: 3}
 _Key = tuple[bytes, bytes, bytes]
+_Images = UInt8[np.ndarray, "B H W C"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +56,7 @@ class Decision:
     Attributes:
         model: that encodes; it is not kept alive.
         generation: of the catalog, when this was decided; with other models served it may be decided otherwise.
-        shape: of the array.
-        offset: where its data begin in the body.
-        size: of the body, in bytes.
+        shape: of the pictures.
         output: of the graph, that is answered.
         values: the only pixel values that are taken; None for any.
     """
@@ -55,8 +64,6 @@ class Decision:
     model: "ref[ServedModel]"
     generation: int
     shape: tuple[int, ...]
-    offset: int
-    size: int
     output: str
     values: bytes | None
 
@@ -83,73 +90,96 @@ class Express:
         """
         service: Service = scope["app"].state.service
         head = dict(scope["headers"])
-        if head.get(b"content-type") != b"application/x-npy" or any(name in head for name in _OTHER_WAYS):
+        if head.get(b"content-type") not in _TYPES or any(name in head for name in _OTHER_WAYS):
             return await self.endpoint.handle(Request(scope, receive))
         service.engine.check_ready()
         body = await bodies.take_in(Request(scope, receive), service.settings.max_body_bytes)
         decision = self._decide(scope, head, body, service)
         model = None if decision is None else decision.model()
-        if decision is None or model is None:
+        images = None if decision is None else _read(body, decision)
+        if decision is None or model is None or images is None:
             return await self.endpoint.handle(Request(scope, _again(body, receive)))
         deadline = Deadline(service.settings.deadline_s)
         caller = Caller(lane_named(head.get(b"priority", b"")), deadline.end_s)
-        work = self._encode(scope, body, decision, model, caller, service)
+        work = self._encode(scope, images, decision.output, model, caller, service)
         return await while_wanted(receive, deadline, work)
 
     async def _encode(
-        self, scope: Scope, body: bytes, decision: Decision, model: ServedModel, caller: Caller, service: Service
+        self, scope: Scope, images: _Images, output: str, model: ServedModel, caller: Caller, service: Service
     ) -> Response:
         """Run the graph and write its output."""
-        images = np.frombuffer(body, np.uint8, offset=decision.offset).reshape(decision.shape)
         start_s = time.perf_counter()
         with as_caller(caller):
             outputs = await service.engine.run(model, "encode", {"x": images})
-        content = write_npy(outputs[decision.output])
+        content = write_npy(outputs[output])
         phases = Phases()
         phases.durations_ms["compute"] = (time.perf_counter() - start_s) * 1e3
         phases.durations_ms["queue"] = caller.queue_s * 1e3
-        rows = decision.shape[0]
-        scope["state"]["rows"] = rows
+        rows = scope["state"]["rows"] = len(images)
         service.metrics.requests.observe_rows(self.endpoint.path, rows, phases.durations_ms)
         headers = (("x-latentd-model", model.reference), ("server-timing", phases.header()))
         return Reply(content, NPY, headers)
 
     def _decide(self, scope: Scope, head: dict[bytes, bytes], body: bytes, service: Service) -> Decision | None:
         """Find what is done with a request; None where the endpoint shall answer, or say what is wrong."""
-        if not body.startswith(_MAGIC):
+        if (header := _header(head[b"content-type"], body)) is None:
             return None
-        offset = 10 + int.from_bytes(body[8:10], "little")
-        key = (scope["query_string"], head.get(b"accept", b""), body[:offset])
+        key = (scope["query_string"], head.get(b"accept", b""), header)
         decision = self._known.get(key)
         if decision is None or decision.generation != service.engine.catalog.generation:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            if (decision := self._judge(*key, body, service)) is None:
-                return None
-            self._known[key] = decision
-        if len(body) != decision.size or (decision.values and body[offset:].translate(None, decision.values)):
-            return None
+            if (decision := self._judge(scope["query_string"], head, body, service)) is not None:
+                self._known[key] = decision
         return decision
 
-    def _judge(self, query: bytes, accept: bytes, header: bytes, body: bytes, service: Service) -> Decision | None:
-        """Decide as the endpoint would; None where that is not to take the array as it is and answer with an array."""
-        engine = service.engine
+    def _judge(self, query: bytes, head: dict[bytes, bytes], body: bytes, service: Service) -> Decision | None:
+        """Decide as the endpoint would; None where that is not to take the pictures as they are for an array."""
+        engine, media_type = service.engine, head[b"content-type"].decode()
         try:
             options = read_query(EncodeOptions, query)
-            media_type = negotiation.choose(accept.decode("latin-1"), self.endpoint.offers)
+            wanted = negotiation.choose(head.get(b"accept", b"").decode("latin-1"), self.endpoint.offers)
             model = engine.model(options.model, "encode", "image")
             names = ("mean", "log_variance") if model.code_level is None else _codes_of(model)
             output = choose_output(options.output, names, names)[0]
-            given = bodies.pictures(Body(NPY, NPY, body), model, "error", service.settings, lambda: None)
+            given = bodies.pictures(Body(media_type, media_type, body), model, "error", service.settings, lambda: None)
             images = check_images(model, given.images, binarize=None)
         except (ServiceError, MediaError):
             return None
-        if media_type != NPY or options.binarize is not None or len(body) > _MOST_BYTES:
+        values = model.manifest.graphs["encode"].inputs[0].values
+        allowed = None if values is None else bytes(values)
+        decision = Decision(ref(model), engine.catalog.generation, images.shape, output, allowed)
+        # What is read the short way must be what is read the long way, whatever the header says.
+        is_same = (short := _read(body, decision)) is not None and np.array_equal(short, images)
+        return decision if wanted == NPY and options.binarize is None and is_same else None
+
+
+def _header(content_type: bytes, body: bytes) -> bytes | None:
+    """Give what a body says of itself; None for one that is read elsewhere."""
+    if content_type == b"application/x-npy" and body.startswith(_NPY_MAGIC) and len(body) <= _MOST_BYTES:
+        return body[: 10 + int.from_bytes(body[8:10], "little")]
+    if content_type == b"image/png" and body.startswith(_PNG_MAGIC) and len(body) <= _MOST_PNG_BYTES:
+        pixels = int.from_bytes(body[16:20], "big") * int.from_bytes(body[20:24], "big")
+        return body[:29] if pixels <= _MOST_PNG_PIXELS else None
+    return None
+
+
+def _read(body: bytes, decision: Decision) -> _Images | None:
+    """Read the pictures; None where they are not what was decided on."""
+    if body.startswith(_PNG_MAGIC):
+        try:
+            images = read_image(body, channels=_CHANNELS[decision.shape[3]], max_pixels=_MOST_PNG_PIXELS)[None]
+        except MediaError:
             return None
-        (tensor,) = model.manifest.graphs["encode"].inputs
-        values = None if tensor.values is None else bytes(tensor.values)
-        generation = engine.catalog.generation
-        return Decision(ref(model), generation, images.shape, len(header), len(body), output, values)
+        if images.shape != decision.shape:
+            return None
+    else:
+        offset = 10 + int.from_bytes(body[8:10], "little")
+        if len(body) - offset != math.prod(decision.shape):
+            return None
+        images = np.frombuffer(body, np.uint8, offset=offset).reshape(decision.shape)
+    is_foreign = decision.values is not None and images.tobytes().translate(None, decision.values)
+    return None if is_foreign else images
 
 
 def _codes_of(model: ServedModel) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service.cycle import Cycle
 from service.problems import PROBLEM, RETRY_AFTER_S, Kind
 from service.settings import Settings
 
@@ -190,6 +191,8 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_WAITING:
             raise OverflowError("too many requests wait on one connection")
         super().on_headers_complete()
+        # The cycle is made inside, and begins when the loop comes round: until then it can be told how to write.
+        self.cycle.__class__ = Cycle
         # Fields after a chunked body would go on to fill the request's headers.
         self.headers = _NO_TRAILERS  # type: ignore[assignment]
         if self.server_state.draining:

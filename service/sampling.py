@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -19,6 +20,9 @@ from service.limits import check_pixels
 from service.operations import check_draw
 
 _GREY = np.uint8(128)
+
+_QUICK_ROWS = 4
+"""The noise of so many grids is drawn in less time than a thread takes to begin."""
 
 
 async def sample_codes(
@@ -59,9 +63,9 @@ async def sample_codes(
     if top_k is not None and not 1 <= top_k <= level.num_embeddings:
         raise ParameterError(f"top_k is {top_k}, expected 1 .. {level.num_embeddings}, the codes of {model.reference}")
     condition = to_condition(model, labels, n)
-    places = prior.height * prior.width
+    noise = partial(batch_uniform, seed, first_index, n, prior.height * prior.width, stream=CODES_STREAM)
     rows = {
-        "uniform": await asyncio.to_thread(batch_uniform, seed, first_index, n, places, stream=CODES_STREAM),
+        "uniform": noise() if n <= _QUICK_ROWS else await asyncio.to_thread(noise),
         "temperature": np.full(n, float(temperature)),
         "top_k": np.full(n, ALL_CODES if top_k is None else top_k),
     }

@@ -90,10 +90,11 @@ def open_model(artifact: Artifact, device: DeviceReport, settings: Settings) -> 
             role,
             graph,
             provider=device.provider,
-            threads=settings.threads,
+            # Steps are many and small: the cores that a step would be shared among are worth more to other runs.
+            threads=settings.threads or int(role in STEP_ROLES),
             read=READ.get(role),
             gpu=GpuOptions.of(settings),
-            largest={"B": max(settings.buckets or SIZES), "S": SAMPLE_SLICE},
+            largest={"B": max(*(settings.buckets or SIZES), settings.slots), "S": SAMPLE_SLICE},
         )
         for role, graph in manifest.graphs_in(variant).items()
     }

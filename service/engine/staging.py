@@ -47,11 +47,7 @@ class Staging:
             if buffer is None or len(buffer) < bucket:
                 buffer = buffers[name] = self._empty((bucket, *like.shape[1:]), like.dtype)
             feeds[name] = buffer[:bucket]
-            end = 0
-            for part in parts:
-                rows = part[name]
-                start, end = end, end + len(rows)
-                _copy(buffer, start, end, rows)
+            end = _stack([part[name] for part in parts], buffer)
             if end < bucket:
                 buffer[end:bucket] = buffer[end - 1]
         return feeds, buffers
@@ -62,17 +58,21 @@ class Staging:
             self._free.append(buffers)
 
 
-def _copy(buffer: NDArray[Any], start: int, end: int, rows: NDArray[Any]) -> None:
-    """Copy rows to their place.
+def _stack(parts: Sequence[NDArray[Any]], buffer: NDArray[Any]) -> int:
+    """Copy rows one below the other, and count them.
 
     NumPy gives other threads a chance at every larger copy and then waits for its own, here for the event loop, once a
     request; a memoryview does not.
     """
-    if rows.flags.c_contiguous and rows.dtype == buffer.dtype and rows.size:
-        step = rows.nbytes // len(rows)
-        buffer.data.cast("B")[start * step : end * step] = rows.data.cast("B")
-    else:
-        buffer[start:end] = rows
+    row_bytes, end = buffer.nbytes // len(buffer), 0
+    flat = buffer.data.cast("B") if row_bytes else None
+    for rows in parts:
+        start, end = end, end + len(rows)
+        if flat is not None and rows.flags.c_contiguous and rows.dtype == buffer.dtype:
+            flat[start * row_bytes : end * row_bytes] = rows.data.cast("B")
+        else:
+            buffer[start:end] = rows
+    return end
 
 
 def plain_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

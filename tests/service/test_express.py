@@ -9,7 +9,7 @@ import pytest
 
 from service.endpoint import Endpoint
 from service.settings import Settings
-from tests.service.serving import PROBLEM, Client, loaded, npy, post, serving
+from tests.service.serving import PROBLEM, Client, loaded, npy, png, post, serving
 from tests.toys.publish import TOYS
 
 NPY = "application/x-npy"
@@ -57,6 +57,33 @@ def test_it_answers_what_the_endpoint_answers(client: Client, handled: list[str]
     assert {name: value for name, value in express.headers.items() if name not in changing} == {
         name: value for name, value in plain.headers.items() if name not in changing
     }
+
+
+@pytest.mark.parametrize("model", ["toy-binary", "toy-tokens"])
+def test_it_answers_a_small_picture_as_the_endpoint_does(client: Client, handled: list[str], model: str) -> None:
+    path, body = f"/encode?model={model}", png(images(model, 1)[0])
+    express = post(client, path, body, "image/png", NPY)
+    assert handled == []
+    assert express.content == post(client, path, body, "image/png; v=1", NPY).content
+    assert handled == ["/encode"]
+
+
+def test_it_leaves_a_picture_that_has_to_be_fitted_or_is_none_to_the_endpoint(
+    client: Client, handled: list[str]
+) -> None:
+    fitted = post(client, "/encode?model=toy-tokens", png(np.zeros((7, 9, 3), np.uint8)), "image/png", NPY)
+    assert fitted.status_code == 200
+    damaged = png(images("toy-tokens", 1)[0])[:-30]
+    assert post(client, "/encode?model=toy-tokens", damaged, "image/png", NPY).status_code == 400
+    assert handled == ["/encode", "/encode"]
+
+
+def test_an_array_in_another_order_is_read_in_it(client: Client, handled: list[str]) -> None:
+    given = images("toy-tokens", 2)
+    plain = post(client, "/encode?model=toy-tokens", npy(given), NPY, NPY)
+    turned = post(client, "/encode?model=toy-tokens", npy(np.asfortranarray(given)), NPY, NPY)
+    assert turned.content == plain.content
+    assert handled == ["/encode"]
 
 
 def test_it_answers_every_batch_of_a_known_kind_and_of_another(

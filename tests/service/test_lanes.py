@@ -1,6 +1,7 @@
 """Who asks, and what a long bound leaves to others."""
 
 import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -35,27 +36,25 @@ def test_the_later_slices_of_a_long_bound_let_everybody_else_go_first(
     images = toy_references["toy-binary"].images(4)
     run, slices = Session.run, 6
     order: list[str] = []
-    is_reached = False
+    is_reached, is_waiting = threading.Event(), threading.Event()
 
     def watched(session: Session, feeds: Any, **options: Any) -> Any:
-        nonlocal is_reached
         order.append("slice" if "noise" in feeds else "encode")
-        if order.count("slice") == 9:  # the first picture of the third slice
-            is_reached = True
-            while engine_of["it"].queue_rows < 4:  # until the encode waits as well, behind the other three pictures
-                pass
+        if order.count("slice") == 9 and not is_reached.is_set():  # the first picture of the third slice
+            is_reached.set()
+            assert is_waiting.wait(10)
         return run(session, feeds, **options)
 
-    engine_of: dict[str, Engine] = {}
-
     async def body(engine: Engine) -> None:
-        engine_of["it"] = engine
         model = engine.model("toy-binary", "likelihood")
         expected = await likelihood(engine, 4)
         monkeypatch.setattr(Session, "run", watched)
         bounding = asyncio.ensure_future(likelihood(engine, 4))
-        await until(lambda: is_reached)
-        await continuous.encode(engine, model, images[:1])
+        await until(is_reached.is_set)
+        encoding = asyncio.ensure_future(continuous.encode(engine, model, images[:1]))
+        await until(lambda: engine.queue_rows == 4)  # behind the other three pictures
+        is_waiting.set()
+        await encoding
         found = await bounding
         assert np.array_equal(found.iwae_nats, expected.iwae_nats)
 
