@@ -44,6 +44,14 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         assert process.wait(30) == 0
 
 
+def wait_for_job(address: str) -> None:
+    for _ in range(600):
+        answer = subprocess.run(["curl", "-sS", address], capture_output=True, text=True, check=True).stdout
+        if json.loads(answer)["state"] not in ("queued", "running"):
+            return
+        time.sleep(0.05)
+
+
 def test_every_curl_line_answers(port: int, tmp_path: Path) -> None:
     assert len(CURL) >= 20
     endpoints = {"/sample", "/encode", "/decode", "/reconstruct", "/likelihood", "/compress", "/decompress"}
@@ -54,6 +62,10 @@ def test_every_curl_line_answers(port: int, tmp_path: Path) -> None:
     printed = []
     for line in CURL:
         words = [word.replace("localhost:8000", f"127.0.0.1:{port}") for word in shlex.split(line)]
+        if "{id}" in line:
+            job = json.loads((tmp_path / "job.json").read_text())["id"]
+            words = [word.replace("{id}", job) for word in words]
+            wait_for_job(f"127.0.0.1:{port}/jobs/{job}")
         answer = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert answer.returncode == 0, (line, answer.stdout, answer.stderr)
         printed.append(answer.stdout)
@@ -70,6 +82,11 @@ def test_every_curl_line_answers(port: int, tmp_path: Path) -> None:
     assert np.load(tmp_path / "codebook.npy").shape == (512, 8)
     with Image.open(tmp_path / "horses.png") as image:
         assert min(image.size) >= 4 * 32
+    *_, drawn = (tmp_path / "drawn.events").read_text().strip().split("\n\n")
+    assert drawn.startswith("event: result\ndata: ")
+    assert len(json.loads(drawn.partition("data: ")[2])["items"]) == 64
+    with Image.open(tmp_path / "later.png") as image:
+        assert min(image.size) >= 8 * 32
     with Image.open(tmp_path / "surprise.png") as image:
         assert image.size == (32, 32)
     (codes,) = json.loads(next(text for text in printed if "bits_per_token" in text))["items"]
@@ -79,6 +96,16 @@ def test_every_curl_line_answers(port: int, tmp_path: Path) -> None:
     assert np.load(tmp_path / "row-5.npy").shape == (1, 28, 28, 1)
     (likelihood,) = json.loads(next(text for text in printed if '"iwae_nats":-' in text))["items"]
     assert likelihood["iwae_nats"] >= likelihood["elbo_nats"] > -300
+
+
+def test_every_block_of_python_runs(port: int) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert blocks
+    for block in blocks:
+        program = block.replace("localhost:8000", f"127.0.0.1:{port}")
+        ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout == "(1, 50, 75)\n"
 
 
 def test_the_recipes_and_pictures_that_the_readme_names_are_there() -> None:
