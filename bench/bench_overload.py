@@ -14,7 +14,7 @@ from bench.load import NPY, npy, random_images
 from bench.loops import closed_loop, open_loop
 from bench.measure import service
 from bench.report import OK, TOO_MANY, Report
-from bench.resources import Resources, growth, megabytes
+from bench.resources import Resources, memory_claim
 from bench.verdict import Claim, judge
 
 _CALLERS = 32
@@ -46,14 +46,14 @@ def main(words: Sequence[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES if most == resource.RLIM_INFINITY else min(_FILES, most), most))
     flags = {"device": "cpu", "threads": "1", "models": "photo-vq", "deadline-s": options.deadline_s, "drain-s": "0"}
     with service(*(f"--{name}={value}" for name, value in flags.items())) as (address, _):
-        return judge(uvloop.run(_claims(address, options)))
+        process = int(httpx.get(f"{address}/readyz").json()["process"])
+        return judge(uvloop.run(_claims(address, process, options)))
 
 
-async def _claims(address: str, options: argparse.Namespace) -> list[Claim]:
+async def _claims(address: str, process: int, options: argparse.Namespace) -> list[Claim]:
     """Measure the peak, the latency at a low rate, the overload, and the latency again."""
     headers = {"Content-Type": NPY, "Accept": NPY}
-    target = Target.of(f"{address}/encode", npy(random_images((1, options.side, options.side, 3))), headers)
-    process = int(httpx.get(f"{address}/readyz").json()["process"])
+    target = Target.of(f"{address}/{options.endpoint}", npy(random_images((1, options.side, options.side, 3))), headers)
     samples: list[Resources] = []
     deadline_s, short_s = options.deadline_s, options.seconds / 6
 
@@ -81,7 +81,7 @@ async def _claims(address: str, options: argparse.Namespace) -> list[Claim]:
             f"at most {MOST_ROWS_PER_S:g} rows/s", f"{peak.goodput_per_s:.1f}", peak.goodput_per_s <= MOST_ROWS_PER_S
         ),
         *_of_answers(over, peak.goodput_per_s),
-        _of_memory([sample.memory_bytes for sample in samples[: int(options.seconds)]]),
+        memory_claim(samples, max(1, len(samples) // 6), MOST_GROWTH),
         _of_latency(before, after),
     ]
 
@@ -102,14 +102,6 @@ def _of_answers(over: Report, peak_per_s: float) -> list[Claim]:
     ]
 
 
-def _of_memory(sizes: Sequence[int]) -> Claim:
-    """Judge the memory of the server during the overload."""
-    grown = growth(sizes, max(1, len(sizes) // 6))
-    least, most, last = (megabytes(size) for size in (min(sizes), max(sizes), sizes[-1]))
-    found = f"{100 * grown:+.1f}% (least {least}, most {most}, last {last})"
-    return Claim(f"memory grows by less than {100 * MOST_GROWTH:g}%", found, grown < MOST_GROWTH)
-
-
 def _of_latency(before: Report, after: Report) -> Claim:
     """Judge whether the overload has left something behind."""
     first_ms, then_ms = before.answers[OK].p50_ms, after.answers[OK].p50_ms
@@ -126,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--seconds", type=arguments.positive, default=60.0, help="of the overload (default: %(default)g)")
     add("--deadline-s", type=arguments.positive, default=2.0, help="of the service (default: %(default)g)")
+    add("--endpoint", choices=("encode", "reconstruct"), default="encode", help="what is asked (default: %(default)s)")
     add("--side", type=arguments.count, default=160, help="of the pictures, in pixels (default: %(default)s)")
     return parser
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
+from bench.verdict import Claim
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -49,16 +51,34 @@ def megabytes(size: float) -> str:
     return f"{size / 2**20:.1f} MB"
 
 
-def growth(values: Sequence[float], settle: int) -> float:
-    """Tell how much something has grown once it has settled.
+def first_and_last(values: Sequence[float], settle: int) -> tuple[float, float]:
+    """Tell how something was once it had settled, and how it was at the end.
 
-    Medians of stretches are compared, so that neither a spike nor a dip at the right moment decides.
+    Medians of stretches are taken, so that neither a spike nor a dip at the right moment decides.
 
     Args:
         values: samples at equal distances, at least three times as many as `settle`.
-        settle: samples that do not count; as many of those after them are compared with as many of the last.
+        settle: samples that do not count; a stretch is as long.
 
     Returns:
-        The last over the first, less 1.
+        The medians of the stretch after those and of the last stretch.
     """
-    return median(values[-settle:]) / median(values[settle : 2 * settle]) - 1.0
+    return median(values[settle : 2 * settle]), median(values[-settle:])
+
+
+def memory_claim(samples: Sequence[Resources], settle: int, bound: float) -> Claim:
+    """Judge whether a process has taken more and more memory.
+
+    Args:
+        samples: of it; see `first_and_last`.
+        settle: likewise.
+        bound: by what part it may grow.
+
+    Returns:
+        The claim.
+    """
+    sizes = [sample.memory_bytes for sample in samples]
+    first, last = first_and_last(sizes, settle)
+    grown = last / first - 1.0
+    found = f"{100 * grown:+.1f}% ({', '.join(map(megabytes, (min(sizes), max(sizes), sizes[-1])))})"
+    return Claim(f"memory grows by less than {100 * bound:g}% (least, most, last)", found, grown < bound)
