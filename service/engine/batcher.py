@@ -20,6 +20,10 @@ from service.errors import OverloadedError, UnavailableError
 _BULK_SHARE = 8
 """One turn in so many belongs to the bulk lane while both wait, so that it does not starve."""
 
+_HEADROOM = 1.5
+"""Requests are let in while so many times their wait, by the times of the graphs, is within their deadline: there is
+more to an answer than its graphs, and a queue that is as long as the deadline answers everybody just too late."""
+
 _QUEUES = 256
 """So many empty queues are kept with their buffers; pictures of any size make a queue for every size."""
 
@@ -192,8 +196,8 @@ class Batcher(Generic[M]):
         queue = self._queues.get(key) or self._open(key)
         caller = current_caller()
         size, row_bytes = count_rows(rows), queue.kernel.row_bytes
-        self.admit(size if admit is None else admit, row_bytes, queue.row_s, caller)
-        work = Work(rows, row_bytes, caller, self.ticket())
+        self.admit(size if admit is None else admit, row_bytes, queue.row_s + queue.later_s, caller)
+        work = Work(rows, row_bytes, caller, self._place(queue, size, caller))
         with self._worker.changed:
             queue.add(work)
             self._busy[id(queue)] = queue
@@ -232,8 +236,21 @@ class Batcher(Generic[M]):
         if caller.expires_s is None:
             return
         wait_s = self.backlog_s + rows * row_s / self._runners
-        if caller.would_leave_in(wait_s):
+        if caller.would_leave_in(_HEADROOM * wait_s):
             raise self._overloaded(f"{rows} more would be done in {wait_s:.1f} s, past the deadline", "send fewer rows")
+
+    def _place(self, queue: RowQueue, rows: int, caller: Caller) -> int:
+        """Give a run its place in the order of arrival: an urgent request keeps that of its first run to its end."""
+        if caller.first is None:
+            caller.first = (queue, rows)
+        else:
+            first, first_rows = caller.first
+            caller.later_s += rows * queue.row_s
+            if isinstance(first, RowQueue):
+                first.expect_later(caller.later_s / first_rows)
+        if caller.ticket is None or caller.lane is Lane.BULK:
+            caller.ticket = self.ticket()
+        return caller.ticket
 
     async def stop(self) -> None:
         """Let the turns in progress end, refuse what waits, and take nothing any more."""

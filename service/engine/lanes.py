@@ -27,6 +27,9 @@ class Caller:
         queue_s: how long its rows have waited for a runner so far.
         compute_s: how long the runs that held its rows took.
         progress: told how far the work has come; None where nobody looks.
+        ticket: its place in the order of arrival; None before its first run.
+        first: what its first run was for, and how many rows; None before.
+        later_s: what its later runs were expected to take so far.
     """
 
     lane: Lane = Lane.INTERACTIVE
@@ -34,6 +37,9 @@ class Caller:
     queue_s: float = 0.0
     compute_s: float = 0.0
     progress: Progress | None = None
+    ticket: int | None = None
+    first: tuple[object, int] | None = None
+    later_s: float = 0.0
 
     def has_left(self) -> bool:
         """Tell whether an answer comes too late."""

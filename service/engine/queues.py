@@ -72,6 +72,7 @@ class RowQueue:
         self.kernel = kernel
         self.rows = 0
         self.row_s = kernel.plan.row_s
+        self.later_s = 0.0
         self._release = release
         self._lanes: tuple[deque[Work], deque[Work]] = (deque(), deque())
 
@@ -83,7 +84,11 @@ class RowQueue:
     @property
     def backlog_s(self) -> float:
         """How long what waits will take one runner."""
-        return self.rows * self.row_s
+        return self.rows * (self.row_s + self.later_s)
+
+    def expect_later(self, seconds: float) -> None:
+        """Learn what a row costs in other graphs, after this one: a picture that is reconstructed is decoded, too."""
+        self.later_s += _WEIGHT_OF_NEW * (seconds - self.later_s)
 
     def head(self, lane: Lane) -> int | None:
         """Give the ticket of the oldest work that waits in a lane; None where none does."""

@@ -277,6 +277,31 @@ def test_a_request_that_would_be_late_is_refused_at_once() -> None:
     scenario(body, max_queue_rows=1000)
 
 
+def test_what_follows_a_first_run_counts_and_goes_before_those_who_came_later() -> None:
+    async def request(batcher: Batcher[str]) -> None:
+        CALLER.set(Caller(Lane.INTERACTIVE, time.monotonic() + 10))
+        await batcher.submit(Key.of("model@1", "first", rows(1)), rows(1))
+        await batcher.submit(Key.of("model@1", "second", rows(1)), rows(1), admit=0)
+
+    async def body(batcher: Batcher[str], recorder: Recorder) -> None:
+        for _ in range(50):
+            await asyncio.ensure_future(request(batcher))
+        recorder.batches.clear()
+        recorder.gate.clear()
+        tasks = [asyncio.ensure_future(request(batcher)) for _ in range(4)]
+        await asyncio.sleep(0.01)
+        first = batcher._queues[Key.of("model@1", "first", rows(1))]
+        assert first.later_s > 0.0
+        assert batcher.backlog_s == pytest.approx(3 * (first.row_s + first.later_s))
+        gate, recorder.gate.wait = recorder.gate, lambda _: time.sleep(0.02)  # type: ignore[method-assign,assignment]
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    names = [name for name, _ in scenario(body, buckets=(1,)).batches]
+    assert names.count("first") == names.count("second") == 4
+    assert names.index("second") < 3, "whoever came first is finished before the last has begun"
+
+
 def test_several_runners_take_turns_at_the_same_time() -> None:
     async def body(batcher: Batcher[str], recorder: Recorder) -> None:
         barrier = threading.Barrier(3)
