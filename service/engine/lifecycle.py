@@ -236,8 +236,10 @@ class Lifecycle:
         """Count and log what could not be opened."""
         reasons = {reference: _reason(failure) for reference, failure in opened.failures.items()}
         for reference, reason in reasons.items():
-            self.failures[name_of(reference)] += 1
-            _LOG.error("%s could not be loaded, what was served is served still: %s", reference, reason)
+            # A name that there is no model of comes from a caller: metrics must not grow by it, nor logs be forged.
+            is_known = not isinstance(opened.failures[reference], artifact_errors.UnknownModelError)
+            self.failures[name_of(reference) if is_known else "unknown"] += 1
+            _LOG.error("%r could not be loaded, what was served is served still: %s", reference[:80], reason)
         return reasons
 
     def _other_problems(self, reference: str) -> dict[str, str]:
