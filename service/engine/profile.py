@@ -23,8 +23,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 FOLDER = ".profiles"
 """Of the store; no model can have this name."""
 
-_ROUNDS = 5
-_ROUND_S = 0.06
+_ROUNDS = 4
+_ROUND_S = 0.03
 """Sizes are added while a round of all of them takes no longer."""
 _HOPELESS = 1.5
 """A size that takes this many times the best time a row ends the search: larger ones do not get better."""
