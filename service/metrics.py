@@ -87,10 +87,6 @@ class Metrics:
         for collector in (self.requests, _Loads(engine), _State(engine)):
             self._registry.register(collector)
 
-    def register(self, collector: Collector) -> None:
-        """Read something else as well."""
-        self._registry.register(collector)
-
     def render(self) -> bytes:
         """Write everything in Prometheus' text format."""
         return generate_latest(self._registry)

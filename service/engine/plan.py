@@ -38,11 +38,6 @@ class Plan:
                 largest = size
         return cls({size: time_s for size, time_s in seconds.items() if size <= largest})
 
-    @classmethod
-    def flat(cls, sizes: tuple[int, ...]) -> "Plan":
-        """Take sizes as they are, nothing measured: as if every run took the same time."""
-        return cls(dict.fromkeys(sorted(sizes), 1e-3))
-
     def capped(self, rows: int) -> "Plan":
         """Leave out the sizes above a number of rows; where that is all of them, rows run one by one."""
         kept = {size: seconds for size, seconds in self.seconds.items() if size <= rows}

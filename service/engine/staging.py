@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from service.engine.work import Arrays, count_rows
@@ -73,8 +72,3 @@ def _stack(parts: Sequence[NDArray[Any]], buffer: NDArray[Any]) -> int:
         else:
             buffer[start:end] = rows
     return end
-
-
-def plain_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Allocate ordinary memory."""
-    return np.empty(shape, dtype)

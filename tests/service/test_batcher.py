@@ -12,7 +12,7 @@ from service.engine.batcher import Batcher, Key, Limits
 from service.engine.lanes import CALLER, Caller, Lane
 from service.engine.plan import Plan
 from service.engine.queues import Kernel, Load
-from service.engine.staging import Staging, plain_empty
+from service.engine.staging import Staging
 from service.engine.work import Arrays
 from service.errors import DeadlineError, OverloadedError, UnavailableError
 
@@ -54,8 +54,8 @@ def scenario(
 
     def kernel(key: Key[str]) -> Kernel:
         large = key.operation == "large"
-        plan = Plan.flat((1,) if large else buckets)
-        return Kernel(lambda feeds: recorder(key, feeds), plan, Staging(plain_empty), 10 if large else 1, Load())
+        plan = Plan(dict.fromkeys((1,) if large else buckets, 1e-3))
+        return Kernel(lambda feeds: recorder(key, feeds), plan, Staging(np.empty), 10 if large else 1, Load())
 
     async def main() -> None:
         batcher = Batcher(kernel, limits=Limits(max_queue_rows, max_queue_bytes), runners=runners)

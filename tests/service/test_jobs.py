@@ -1,8 +1,6 @@
 """Requests that are answered later, over a real connection: what is told of them, and that it is the plain answer."""
 
 import asyncio
-import json
-import signal
 import time
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +21,6 @@ from service.siblings import Siblings
 from tests.service.gate import until
 from tests.service.listening import Listening, listening, talk
 from tests.service.serving import PROBLEM, loaded, npy
-from tests.service.test_lifecycle import end, free_port, server, wait_until_ready
 
 NAME = "toy-tokens-prior"
 STEPS = 4 * (1 + 4)
@@ -392,21 +389,3 @@ def test_jobs_are_documented(settings: Settings) -> None:
         assert statuses <= paths["/jobs/{identifier}/result"]["get"]["responses"].keys()
 
     talk(settings, body)
-
-
-@pytest.mark.slow
-def test_sigterm_waits_for_jobs_and_for_those_who_ask_after_them() -> None:
-    port = free_port()
-    with server(Path("pretrained"), port, models="cifar-vq", drain_s=1, buckets=1) as process:
-        wait_until_ready(port, process)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            accepted = client.post("/sample", params={"n": 500, "output": "codes"}, headers=LATER)
-            process.send_signal(signal.SIGTERM)
-            while client.get("/readyz").status_code == 200:
-                time.sleep(0.02)
-            assert client.post("/sample", headers=LATER).status_code == 503
-            address = accepted.headers["location"]
-            while client.get(address).json()["state"] != "done":
-                time.sleep(0.1)
-            assert len(json.loads(client.get(f"{address}/result").content)["items"]) == 500
-        end(process)

@@ -368,3 +368,21 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_service_imports_no_torch() -> None:
     code = "import sys, service.app; sys.exit('torch' in sys.modules or 'models' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_sigterm_waits_for_jobs_and_for_those_who_ask_after_them() -> None:
+    port, later = free_port(), {"prefer": "respond-async"}
+    with server(Path("pretrained"), port, models="cifar-vq", drain_s=1, buckets=1) as process:
+        wait_until_ready(port, process)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            accepted = client.post("/sample", params={"n": 500, "output": "codes"}, headers=later)
+            process.send_signal(signal.SIGTERM)
+            while client.get("/readyz").status_code == 200:
+                time.sleep(0.02)
+            assert client.post("/sample", headers=later).status_code == 503
+            address = accepted.headers["location"]
+            while client.get(address).json()["state"] != "done":
+                time.sleep(0.1)
+            assert len(json.loads(client.get(f"{address}/result").content)["items"]) == 500
+        end(process)

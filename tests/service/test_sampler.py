@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artifact.codes import ALL_CODES, STEP_ROLES, complete, sample_raster
+from artifact.codes import ALL_CODES
 from artifact.noise import CODES_STREAM, batch_uniform
 from service import discrete
 from service.engine.engine import Engine
@@ -119,58 +119,6 @@ def test_every_grid_has_its_own_seed_class_temperature_and_candidates(
         assert engine.queue_rows == engine.batcher.queue_bytes == 0
 
     with_engine(few.model_copy(update={"runners": runners}), body)
-
-
-def test_a_grid_is_the_same_to_the_bit_whoever_is_drawn_beside_it() -> None:
-    """On the shipped model: alone, and among others that come before and after it, in any slot."""
-    mine = grids(2, seed=7, condition=3, temperature=0.9, top_k=100, places=64)
-
-    async def body(engine: Engine) -> None:
-        model = engine.model("cifar-vq", "sample")
-        alone = await engine.draw(model, mine)
-        for neighbours in (1, 5, 14, 30):
-            others = [grids(1, seed=index, condition=index % 11, places=64) for index in range(neighbours)]
-            tasks = [asyncio.ensure_future(engine.draw(model, rows)) for rows in others[: neighbours // 2]]
-            await asyncio.sleep(0.003 * (neighbours % 4))
-            found = asyncio.ensure_future(engine.draw(model, mine))
-            await asyncio.sleep(0.002)
-            tasks += [asyncio.ensure_future(engine.draw(model, rows)) for rows in others[neighbours // 2 :]]
-            assert np.array_equal(await found, alone)
-            await asyncio.gather(*tasks)
-        # The same steps without slots, runners or neighbours give the same codes.
-        slots = engine.settings.slots
-        uniform, condition = np.repeat(mine["uniform"][:1], slots, 0), np.repeat(mine["condition"][:1], slots)
-        steps = sample_raster(model.manifest.graphs, 8, 8, uniform, condition, temperature=0.9, top_k=100)
-        assert (complete(steps, lambda role, feeds: model.sessions[role].run(feeds)) == alone[0]).all()
-
-    with_engine(Settings(models=("cifar-vq",), device="cpu", buckets=(1,)), body)
-
-
-@pytest.mark.parametrize("role", STEP_ROLES)
-def test_a_row_of_a_run_is_the_same_to_the_bit_in_any_slot_beside_any_rows(role: str) -> None:
-    generator = np.random.default_rng(1)
-
-    async def body(engine: Engine) -> None:
-        model, slots = engine.model("cifar-vq", "sample"), engine.settings.slots
-
-        def inputs() -> Arrays:
-            return {
-                tensor.name: generator.normal(size=(slots, *tensor.shape[1:])).astype(np.float32)
-                if tensor.dtype == "float32"
-                else generator.integers(0, int(tensor.maximum or 0) + 1, (slots, *tensor.shape[1:]), tensor.dtype)
-                for tensor in model.manifest.graphs[role].inputs
-            }
-
-        first = inputs()
-        outputs = model.sessions[role].run(first)
-        for slot in range(slots):
-            others = inputs()
-            for name, array in others.items():
-                array[slot] = first[name][3]
-            for name, value in model.sessions[role].run(others).items():
-                assert np.array_equal(value[slot], outputs[name][3])
-
-    with_engine(Settings(models=("cifar-vq",), device="cpu", buckets=(1,)), body)
 
 
 def test_a_newcomer_joins_where_a_row_begins_and_leaves_when_it_is_complete(few: Settings, toy: ToyTokens) -> None:
