@@ -7,20 +7,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from artifact.code_prior import CodePrior as CodePrior
+from artifact.code_prior import Link as Link
+from artifact.code_prior import condition_input as condition_input
+from artifact.code_prior import is_of_prior
+from artifact.code_prior import link_role as link_role
 from artifact.errors import SchemaError, SignatureError, UnknownVariantError
 from artifact.parity import CodesParity as CodesParity
 from artifact.parity import Parity as Parity
 from artifact.parity import PriorParity as PriorParity
-from artifact.part import Part
+from artifact.part import Part, Sha256
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The manifest schema that this code writes; it reads this one and those before, and refuses a higher one."""
 
 MANIFEST_FILE = "manifest.json"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Capability = Literal["encode", "decode", "reconstruct", "sample", "likelihood", "compress", "decompress"]
 DType = Literal["uint8", "int32", "int64", "float32", "float64"]
 Precision = Literal["fp16"]
@@ -34,7 +38,7 @@ class Tensor(Part):
         name: the tensor's name in the graph.
         dtype: its element type.
         shape: one entry an axis: a number where the size is fixed, else the axis' symbol: `B`, `S`, of an image of any
-            size `H` and `W`, and of its grid of codes `h` and `w`.
+            size `H` and `W`, and of its grid of codes `h` and `w`; of a sound of any length `T`, and of its codes `t`.
         minimum: the smallest value that the graph is meant for, in `unit`; None where there is none.
         maximum: the largest, likewise.
         values: the only values that may occur, where they are few (a Bernoulli likelihood takes 0 and 255).
@@ -178,23 +182,16 @@ class NoiseInput(Part):
     stream: int
 
 
-class CodePrior(Part):
-    """A learned prior over one grid of codes, which predicts them row by row, each row from left to right.
-
-    Its graphs are `prior`, all places in parallel, and `prior_row` and `prior_pixel`, step by step (`artifact.codes`).
+class Windows(Part):
+    """How far a place reaches: what is needed to run a model over a large input piece by piece, to the same result.
 
     Attributes:
-        height: rows of the grid.
-        width: places in a row.
-        classes: names of the classes that it can be conditioned on: `condition` is a class' index, or their number
-            for none; empty where it takes no condition.
-        prior_hash: see `prior_hash`.
+        encode_halo: pixels or samples on either side of a piece that its codes depend on.
+        decode_halo: places of the finest grid on either side of a piece that its pixels or samples depend on.
     """
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-    classes: tuple[str, ...] = ()
-    prior_hash: Sha256
+    encode_halo: int = Field(ge=0)
+    decode_halo: int = Field(ge=0)
 
 
 class Data(Part):
@@ -215,6 +212,9 @@ class Manifest(Part):
         created: UTC, ISO 8601.
         geometry: what goes in and comes out.
         latent: the levels, top first.
+        conditions: what its decoder can be conditioned on besides the latents; as in `CodePrior`.
+        windows: how far a place reaches; None for a model that runs over whole inputs alone.
+        warnings: what a user should know of it before relying on it, such as a collapsed codebook.
         graphs: by role: `encode`, `decode`, `log_weight`, ...
         variants: the model in reduced precision, by the type of its networks.
         files: sha256 of every other file of the artifact, by name.
@@ -237,6 +237,9 @@ class Manifest(Part):
     created: str
     geometry: Geometry
     latent: tuple[Level, ...]
+    conditions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    windows: Windows | None = None
+    warnings: tuple[str, ...] = ()
     graphs: dict[str, Graph]
     variants: dict[Precision, Variant] = Field(default_factory=dict)
     files: dict[FileName, Sha256]
@@ -298,7 +301,6 @@ class Manifest(Part):
 WEIGHTS_FILE = "weights.data"
 PRIOR_WEIGHTS_FILE = "prior.data"
 GOLDEN_FILE = "golden.npz"
-PRIOR_GRAPHS = ("prior", "prior_row", "prior_pixel")
 
 
 def model_hash(graphs: dict[str, Graph], files: dict[str, str]) -> str:
@@ -315,12 +317,12 @@ def model_hash(graphs: dict[str, Graph], files: dict[str, str]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    return _hash({role: graph for role, graph in graphs.items() if role not in PRIOR_GRAPHS}, files.get(WEIGHTS_FILE))
+    return _hash({role: graph for role, graph in graphs.items() if not is_of_prior(role)}, files.get(WEIGHTS_FILE))
 
 
 def prior_hash(graphs: dict[str, Graph], files: dict[str, str]) -> str:
     """Name a prior over codes by its content, as `model_hash` does a model."""
-    return _hash({role: graph for role, graph in graphs.items() if role in PRIOR_GRAPHS}, files.get(PRIOR_WEIGHTS_FILE))
+    return _hash({role: graph for role, graph in graphs.items() if is_of_prior(role)}, files.get(PRIOR_WEIGHTS_FILE))
 
 
 def _hash(graphs: dict[str, Graph], weights: str | None) -> str:

@@ -252,7 +252,7 @@ def grid_of(model: ServedModel, images: UInt8[np.ndarray, "B H W C"]) -> tuple[i
 def has_prior_for(model: ServedModel, grid: tuple[int, ...]) -> bool:
     """Tell whether the model has a learned prior over grids of this size."""
     prior = model.manifest.prior
-    return prior is not None and (prior.height, prior.width) == grid
+    return prior is not None and prior.links[0].grid == grid
 
 
 async def surprise(

@@ -58,12 +58,13 @@ async def sample_codes(
     """
     prior, level = model.prior, level_of(model)
     check_draw(engine.settings, n=n, seed=seed, first_index=first_index, temperature=temperature)
-    sides = prior.height * level.downsampling, prior.width * level.downsampling
+    height, width = prior.links[0].grid
+    sides = height * level.downsampling, width * level.downsampling
     check_pixels(engine.settings, *sides, total=n * math.prod(sides))
     if top_k is not None and not 1 <= top_k <= level.num_embeddings:
         raise ParameterError(f"top_k is {top_k}, expected 1 .. {level.num_embeddings}, the codes of {model.reference}")
     condition = to_condition(model, labels, n)
-    noise = partial(batch_uniform, seed, first_index, n, prior.height * prior.width, stream=CODES_STREAM)
+    noise = partial(batch_uniform, seed, first_index, n, height * width, stream=CODES_STREAM)
     rows = {
         "uniform": noise() if n <= _QUICK_ROWS else await asyncio.to_thread(noise),
         "temperature": np.full(n, float(temperature)),

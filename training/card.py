@@ -77,7 +77,7 @@ def _prior_rows(manifest: Manifest) -> str:
         return ""
     classes = ", ".join(prior.classes) or "none"
     rows = (
-        f"| prior over codes | {prior.height}x{prior.width}; classes: {classes} |",
+        f"| prior over codes | {'x'.join(map(str, prior.links[0].grid))}; classes: {classes} |",
         f"| prior hash | `{prior.prior_hash}` |",
     )
     return "".join(f"{row}\n" for row in rows)

@@ -372,9 +372,10 @@ def _code_prior(draft: _Draft, roles: dict[str, schema.Graph], files: dict[str, 
     """Describe the learned prior, where there is one."""
     if draft.prior is None:
         return None
-    height, width = draft.grid
-    classes = draft.splits.classes if draft.prior.num_classes else ()
-    return schema.CodePrior(height=height, width=width, classes=classes, prior_hash=schema.prior_hash(roles, files))
+    conditions = {"label": draft.splits.classes} if draft.prior.num_classes else {}
+    return schema.CodePrior(
+        links=(schema.Link(grid=draft.grid),), conditions=conditions, prior_hash=schema.prior_hash(roles, files)
+    )
 
 
 def _capabilities(draft: _Draft) -> tuple[schema.Capability, ...]:

@@ -175,7 +175,7 @@ class Engine:
         """Make the sampler of a model: it holds the graphs and not the model, and so ends with it."""
         manifest, sessions, prior = model.manifest, model.sessions, model.prior
         size = slots(manifest, self.settings)
-        raster = Raster(manifest.graphs, prior.height, prior.width, size, host=Session.host)
+        raster = Raster(manifest.graphs, *prior.links[0].grid, size, host=Session.host)
         kept = raster.kept
         return Sampler(
             self.batcher,
