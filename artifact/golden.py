@@ -1,7 +1,7 @@
 """Golden outputs: what every graph gave for a small input when it was exported, to check a device and a runtime by."""
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -153,7 +153,13 @@ def number_error(found: NDArray[np.generic], expected: NDArray[np.generic]) -> f
 
 
 def record(
-    name: str, graphs: Mapping[str, Signature], multiple_of: int, run: Run, *, seeds: Mapping[str, int] | None = None
+    name: str,
+    graphs: Mapping[str, Signature],
+    multiple_of: int,
+    run: Run,
+    *,
+    seeds: Mapping[str, int] | None = None,
+    downsamplings: Sequence[int] = (),
 ) -> Golden:
     """Run every graph on an example.
 
@@ -163,13 +169,14 @@ def record(
         multiple_of: of the model's geometry.
         run: gives the outputs that are to be golden.
         seeds: of the example of a role, where it is not 0.
+        downsamplings: of each level; see `example_inputs`.
 
     Returns:
         The golden outputs.
     """
     examples: dict[str, Example] = {}
     for role, graph in graphs.items():
-        inputs = example_inputs(graph, multiple_of, (seeds or {}).get(role, 0))
+        inputs = example_inputs(graph, multiple_of, (seeds or {}).get(role, 0), downsamplings)
         examples[role] = Example(inputs, run(role, inputs))
     return Golden(name, examples)
 

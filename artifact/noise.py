@@ -17,14 +17,21 @@ POSTERIOR_STREAM = 0
 PRIOR_STREAM = 1
 """Noise of z: samples from the prior."""
 CODES_STREAM = 2
-"""Noise of codes: one uniform number for each place of the grid, in the order of the draws."""
+"""Noise of the codes of a prior's first link: a uniform number for each place of the grid, in the order of drawing."""
 GOLDEN_STREAM = 3
 """Inputs of the golden outputs; the index is that of the input."""
+
+_LATER_CODES_STREAM = 256
 
 MAX_SEED = 2**63 - 1
 
 _WORDS_PER_BLOCK = 4
 _TO_UNIT = 2.0**-53
+
+
+def codes_stream(link: int) -> int:
+    """Give the stream of the codes of a prior's link: `CODES_STREAM` of the first, 256 + i of link i after it."""
+    return _LATER_CODES_STREAM + link if link else CODES_STREAM
 
 
 def draw_seed() -> int:

@@ -21,8 +21,8 @@ def write_codes(
     """Write the codes of one item as a container of the raw profile.
 
     Args:
-        codes: an array a level, top first: `[h, w]` of a picture, `[t]` of a sound, behind Q where the level has
-            several codebooks; each code 0 .. K - 1.
+        codes: an array a level, top first: `[h, w]` of a picture, `[t]` of a sound, behind Q where there are several
+            codebooks: those of the level, or the first ones of them; each code 0 .. K - 1.
         layout: of the model that they come from.
         model_hash: the model's sha256, 64 hexadecimal digits.
         extent: the item's (height, width) in pixels or (length,) in samples, before it was padded.
@@ -37,8 +37,7 @@ def write_codes(
     """
     if not _SHA256.fullmatch(model_hash):
         raise ValueError(f"model_hash is {model_hash!r}, expected 64 lowercase hexadecimal digits")
-    grids = layout.grids(extent)
-    _check_shapes([level.shape for level in codes], grids)
+    grids = _fit([level.shape for level in codes], layout.grids(extent))
     _check_range(codes, layout)
     # The range fits int32 by now: what this refuses is a fraction.
     tokens = [level.astype(np.int32, casting="same_kind") for level in codes]
@@ -70,8 +69,7 @@ def read_codes(container: Container, layout: Layout) -> tuple[Int32[np.ndarray, 
     """
     if container.prior_prefix is not None:
         raise MalformedContainerError("the raw container names a prior, expected none: write it anew")
-    grids = layout.grids(container.extent)
-    _check_shapes([grid.shape for grid in container.grids], grids)
+    grids = _fit([grid.shape for grid in container.grids], layout.grids(container.extent))
     codes = read_payload(container.payload, grids, layout)
     _check_range(codes, layout)
     if _tokens_crc(codes) != container.tokens_crc:
@@ -82,17 +80,23 @@ def read_codes(container: Container, layout: Layout) -> tuple[Int32[np.ndarray, 
     return codes
 
 
-def _check_shapes(shapes: Sequence[tuple[int, ...]], grids: Sequence[Grid]) -> None:
+def _fit(shapes: Sequence[tuple[int, ...]], grids: Sequence[Grid]) -> tuple[Grid, ...]:
+    """Give the grids of codes of some shapes: those of the model, or the first of their codebooks."""
     if len(shapes) != len(grids):
         raise ContainerLimitError(
             f"there are codes of {len(shapes)} levels, the model has {len(grids)}: use the model that they come from"
         )
+    found = []
     for number, (shape, grid) in enumerate(zip(shapes, grids, strict=True)):
-        if shape != grid.shape:
+        count = shape[0] if len(shape) > len(grid.sides) else 1
+        taken = Grid(count, grid.sides)
+        if not 1 <= count <= grid.num_codebooks or taken.shape != shape:
             raise ContainerLimitError(
                 f"level {number} has codes of the shape {shape}, the model makes {grid.shape} of this extent: "
                 "use the model that they come from"
             )
+        found.append(taken)
+    return tuple(found)
 
 
 def _check_range(codes: Sequence[Integer[np.ndarray, "..."]], layout: Layout) -> None:

@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -21,6 +22,9 @@ MIN_SAMPLE_RATE_HZ = 1_000
 MAX_SAMPLE_RATE_HZ = 384_000
 
 _MAX_CHUNKS = 1000
+_SPARE = 16
+"""Samples that resampling may give beyond the exact number."""
+
 _FULL_SCALE = 32768
 _BLOCK_FRAMES = 1 << 18
 _SUBTYPES = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
@@ -28,7 +32,26 @@ _LENGTH_UNKNOWN = 2**63 - 1
 _STREAMED_BYTES = 0xFFFFFFFF
 
 
+class Recording(NamedTuple):
+    """A sound that was read from a file.
+
+    Attributes:
+        samples: one channel at the rate that was wanted, in [-1, 1].
+        source_hz: samples a second that the file has.
+        frames: samples that the file has in each channel.
+    """
+
+    samples: Float32[np.ndarray, " T"]
+    source_hz: int
+    frames: int
+
+
 def read_audio(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> Float32[np.ndarray, " T"]:
+    """Decode a WAV or FLAC file; see `read_recording`, of which it gives the samples."""
+    return read_recording(data, sample_rate_hz=sample_rate_hz, max_seconds=max_seconds).samples
+
+
+def read_recording(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> Recording:
     """Decode a WAV or FLAC file.
 
     Channels are averaged and the result is resampled where the file's rate is another one. A sound that exceeds full
@@ -40,7 +63,7 @@ def read_audio(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> Float
         max_seconds: the longest duration that the header may announce; checked before anything is decoded.
 
     Returns:
-        One channel, in [-1, 1].
+        The sound, with what the file says of itself.
 
     Raises:
         MalformedMediaError: the file is damaged or truncated, or holds values that are not numbers.
@@ -56,13 +79,12 @@ def read_audio(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> Float
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_header(file, max_seconds)
-            samples = _read_mono(file, sample_rate_hz)
+            return Recording(_read_mono(file, sample_rate_hz), file.samplerate, file.frames)
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).strip(" .")
         raise MalformedMediaError(
             f"the sound cannot be decoded ({reason}): it is damaged or truncated, send it anew"
         ) from error
-    return _clip(samples)
 
 
 def write_wav(samples: Float32[np.ndarray, " T"], *, sample_rate_hz: int) -> bytes:
@@ -75,10 +97,12 @@ def write_wav(samples: Float32[np.ndarray, " T"], *, sample_rate_hz: int) -> byt
     Returns:
         The file.
     """
-    levels = np.clip(np.rint(samples * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
-    file = io.BytesIO()
-    soundfile.write(file, levels, sample_rate_hz, format="WAV", subtype="PCM_16")
-    return file.getvalue()
+    content = io.BytesIO()
+    with soundfile.SoundFile(content, "w", sample_rate_hz, 1, format="WAV", subtype="PCM_16") as file:
+        for start in range(0, len(samples), _BLOCK_FRAMES):
+            levels = np.rint(samples[start : start + _BLOCK_FRAMES] * _FULL_SCALE)
+            file.write(np.clip(levels, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16))
+    return content.getvalue()
 
 
 def resample(samples: Float32[np.ndarray, " T"], *, source_hz: int, target_hz: int) -> Float32[np.ndarray, " t"]:
@@ -151,12 +175,23 @@ def _check_header(file: soundfile.SoundFile, max_seconds: float) -> None:
 
 def _read_mono(file: soundfile.SoundFile, sample_rate_hz: int) -> Float32[np.ndarray, " T"]:
     """Decode, mix and resample block by block, so that memory grows with the answer alone."""
+    found = np.empty(-(-file.frames * sample_rate_hz // file.samplerate) + _SPARE, dtype=np.float32)
+    length = 0
+    for block in _resampled(file, sample_rate_hz):
+        found[length : length + len(block)] = block
+        length += len(block)
+    return found[:length]
+
+
+def _resampled(file: soundfile.SoundFile, sample_rate_hz: int) -> Iterator[Float32[np.ndarray, " t"]]:
     blocks = _mono_blocks(file)
     if file.samplerate == sample_rate_hz:
-        return np.concatenate(list(blocks))
+        yield from blocks
+        return
     stream = soxr.ResampleStream(file.samplerate, sample_rate_hz, 1, dtype="float32")
-    parts = [stream.resample_chunk(block) for block in blocks]
-    return np.concatenate([*parts, stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)])
+    for block in blocks:
+        yield _clip(stream.resample_chunk(block))
+    yield _clip(stream.resample_chunk(np.empty(0, dtype=np.float32), last=True))
 
 
 def _mono_blocks(file: soundfile.SoundFile) -> Iterator[Float32[np.ndarray, " T"]]:

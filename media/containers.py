@@ -27,6 +27,8 @@ _JPEG_SIGNATURE = b"\xff\xd8\xff"
 _EXIF_PREFIX = b"Exif\0\0"
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+# Bit depth, colour type, compression, filter and interlace method, as the header ends.
+_PLAIN_PNGS: dict[bytes, Literal["L", "RGB"]] = {b"\x08\0\0\0\0": "L", b"\x08\x02\0\0\0": "RGB"}
 # Of packed pixels, unpacked at once: at most a thousand times as many come out.
 _BLOCK_BYTES = 1 << 14
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
@@ -123,6 +125,24 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             raise _truncated("PNG", len(data))
         yield kind, start, end
         position = end + 4
+
+
+def plain_pixels(container: Container) -> tuple[Literal["L", "RGB"], bytes] | None:
+    """Give the packed pixels of the commonest kind of PNG: 8 bits, grey or RGB, row after row, nothing transparent.
+
+    Args:
+        container: any picture file.
+
+    Returns:
+        Pillow's name for the kind, and the pixels as they are packed; None of any other picture.
+    """
+    if container.format != "PNG":
+        return None
+    (_, start, end), *others = _png_chunks(container.essence)
+    mode = _PLAIN_PNGS.get(container.essence[start + 8 : end])
+    if mode is None or any(kind != b"IDAT" for kind, _, _ in others[:-1]):
+        return None
+    return mode, b"".join([container.essence[start:end] for _, start, end in others])
 
 
 def check_pixels_are_complete(container: Container) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from media.containers import Container, Format, check_pixels_are_complete, open_container
+from media.containers import Container, Format, check_pixels_are_complete, open_container, plain_pixels
 from media.errors import (
     MalformedMediaError,
     MediaError,
@@ -139,6 +139,8 @@ def _decode(container: Container) -> UInt8[np.ndarray, "H W C"]:
     The decoder's class is called by name: `Image.open` adds only a search among formats and a limit of its own,
     which lives in a global and warns.
     """
+    if (plain := _decode_plain(container)) is not None:
+        return plain
     with _DECODERS[container.format](io.BytesIO(container.essence)) as image:
         if image.size != (container.width, container.height):
             raise MalformedMediaError(
@@ -157,6 +159,22 @@ def _decode(container: Container) -> UInt8[np.ndarray, "H W C"]:
             return from_pillow(image.convert("RGB"))
         pixels = from_pillow(image.convert("L") if image.mode == "1" else image)
         return _over_key(pixels, pixels, _scale_key(key, container.bit_depth, image.mode))
+
+
+def _decode_plain(container: Container) -> UInt8[np.ndarray, "H W C"] | None:
+    """Decode the commonest kind of PNG without unpacking it twice; None where that cannot be, or may have gone wrong.
+
+    Pillow unpacks row after row into memory that was black: where the last row is not, no row is missing.
+    """
+    if (found := plain_pixels(container)) is None:
+        return None
+    mode, packed = found
+    try:
+        image = Image.frombytes(mode, (container.width, container.height), packed, "zip", mode, 0)
+    except ValueError:
+        return None
+    pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(container.height, container.width, -1)
+    return pixels if pixels[-1].any() else None
 
 
 def _narrow(grey: UInt16[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 1"]:

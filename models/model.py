@@ -1,12 +1,15 @@
 """The one model class: encoder, bottleneck, decoder and likelihood, composed."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Float64, Shaped
 from torch import Tensor, nn
 
 from models.bottleneck import Bottleneck, Encoding, Latent
 from models.bound import Bound
+from models.code_priors import Conditions
 from models.likelihoods import Likelihood, Params
 
 
@@ -40,10 +43,20 @@ class LatentVariableModel(nn.Module):
         bottleneck: the latents and their prior.
         decoder: `[N, *latent] -> [N, outputs_per_channel * C, H, W]`.
         likelihood: p(x given z), and the data mapping.
+        conditions: what the decoder takes besides z, by name, and the number of classes of each: a class' index, or
+            their number for none.
     """
 
-    def __init__(self, encoder: nn.Module, bottleneck: Bottleneck, decoder: nn.Module, likelihood: Likelihood) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        bottleneck: Bottleneck,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        conditions: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__()
+        self.conditions = dict(conditions or {})
         self.encoder = encoder
         self.bottleneck = bottleneck
         self.decoder = decoder
@@ -58,35 +71,57 @@ class LatentVariableModel(nn.Module):
         """Give the posterior's parameters, or the codes, by name."""
         return self.bottleneck.encoding(self.hidden(x))
 
-    def decode(self, z: Float[Tensor, "*batch_latent"]) -> Params:
-        """Give the likelihood's parameters, each `[*batch, H, W, C]`, for z `[*batch, *latent]`."""
+    def decode(self, z: Float[Tensor, "*batch_latent"], conditions: Conditions | None = None) -> Params:
+        """Give the likelihood's parameters, each `[*batch, H, W, C]` or `[*batch, T]`, for z `[*batch, *latent]`.
+
+        Args:
+            z: latents.
+            conditions: of each example, along the first axis of z; a condition that is left out is none.
+
+        Returns:
+            The parameters by name.
+        """
         axes = z.dim() - self.bottleneck.latent_axes
-        params = self.likelihood.params(self.decoder(z.flatten(0, axes - 1)))
+        batch = z.shape[:axes]
+        given = []
+        for name, count in self.conditions.items():
+            value = (conditions or {}).get(name, torch.full(batch[:1], count, device=z.device))
+            given.append(value.reshape(-1, *(1,) * (axes - 1)).expand(batch).flatten())
+        params = self.likelihood.params(self.decoder(z.flatten(0, axes - 1), *given))
         return {name: value.reshape(*z.shape[:axes], *value.shape[1:]) for name, value in params.items()}
 
-    def mean(self, z: Float[Tensor, "*batch_latent"]) -> Float[Tensor, "*batch H W C"]:
+    def mean(
+        self, z: Float[Tensor, "*batch_latent"], conditions: Conditions | None = None
+    ) -> Float[Tensor, "*batch H W C"]:
         """Give E[x given z], in the data's unit."""
-        return self.likelihood.mean(self.decode(z))
+        return self.likelihood.mean(self.decode(z, conditions))
 
-    def reconstruct(self, x: Shaped[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
+    def reconstruct(
+        self, x: Shaped[Tensor, "B H W C"], conditions: Conditions | None = None
+    ) -> Float[Tensor, "B H W C"]:
         """Give E[x given z] for the one z that stands for x: the posterior's mean, or the code vectors."""
-        return self.mean(self.bottleneck.point(self.encode(x)))
+        return self.mean(self.bottleneck.point(self.encode(x)), conditions)
 
-    def forward(self, x: Shaped[Tensor, "B H W C"], noise: Float[Tensor, "B S D"]) -> Pass:
+    def forward(
+        self, x: Shaped[Tensor, "B H W C"], noise: Float[Tensor, "B S D"], conditions: Conditions | None = None
+    ) -> Pass:
         """Bound log p(x) from S samples of z.
 
         Args:
             x: data.
             noise: standard normal, `bottleneck.noise_dimensions` numbers a sample.
+            conditions: as in `decode`.
 
         Returns:
             The bound of each example, with what it was made of.
         """
-        return self._weigh(x, self.bottleneck(self.hidden(x), noise))
+        return self._weigh(x, self.bottleneck(self.hidden(x), noise), conditions)
 
-    def bound(self, x: Shaped[Tensor, "B H W C"], noise: Float[Tensor, "B S D"]) -> Bound:
+    def bound(
+        self, x: Shaped[Tensor, "B H W C"], noise: Float[Tensor, "B S D"], conditions: Conditions | None = None
+    ) -> Bound:
         """Bound log p(x) from S samples of z; see `forward`."""
-        return self(x, noise).bound
+        return self(x, noise, conditions).bound
 
     def log_weight(self, x: Shaped[Tensor, "B H W C"], encoding: Encoding, noise: Float[Tensor, "B S D"]) -> LogWeights:
         """Give the terms of the importance weights from what `encode` answered.
@@ -102,9 +137,11 @@ class LatentVariableModel(nn.Module):
         bound = self._weigh(x, self.bottleneck.draw(encoding, noise)).bound
         return LogWeights(bound.log_p_x_given_z, bound.log_p_z.double(), bound.log_q.double())
 
-    def _weigh(self, x: Shaped[Tensor, "B H W C"], latent: Latent) -> Pass:
+    def _weigh(self, x: Shaped[Tensor, "B H W C"], latent: Latent, conditions: Conditions | None = None) -> Pass:
         """Decode a latent and weigh it."""
-        (level,) = latent
-        params = self.decode(level.z)
+        params = self.decode(latent[-1].z, conditions)
         log_p_x_given_z = self.likelihood.log_prob(x.unsqueeze(1), params)
-        return Pass(latent, params, Bound(log_p_x_given_z, level.log_p, level.log_q, level.kl))
+        log_p, log_q = (torch.stack(terms).sum(0) for terms in zip(*((l.log_p, l.log_q) for l in latent), strict=True))
+        closed = [level.kl for level in latent if level.kl is not None]
+        kl = torch.cat(closed, 1) if len(closed) == len(latent) else None
+        return Pass(latent, params, Bound(log_p_x_given_z, log_p, log_q, kl))

@@ -1,13 +1,14 @@
 """The gated PixelCNN prior over grids of codes, in parallel and step by step."""
 
-from typing import NamedTuple, cast
+from collections.abc import Mapping
+from typing import cast
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.code_priors import CodePrior
+from models.code_priors import Conditions, Features, Memory, MemoryShapes, PlaceStep, RasterPrior, RowStep
 
 
 def gate(h: Float[Tensor, "B C2 *grid"]) -> Float[Tensor, "B C *grid"]:
@@ -26,29 +27,45 @@ class GatedLayer(nn.Module):
     Args:
         channels: C of either stack.
         radius: r; the vertical kernel covers r + 1 rows of 2r + 1 places, the horizontal one r + 1 places.
-        conditions: rows of the table of class embeddings; 0 for no condition.
+        condition_rows: of the table of class embeddings; 0 for no condition.
+        features: G of what earlier grids say of each place; 0 where there are none.
     """
 
-    def __init__(self, channels: int, radius: int, conditions: int) -> None:
+    def __init__(self, channels: int, radius: int, condition_rows: int, features: int) -> None:
         super().__init__()
         self.channels, self.radius = channels, radius
         self.vertical = nn.Conv2d(channels, 2 * channels, (radius + 1, 2 * radius + 1))
         self.horizontal = nn.Conv2d(channels, 2 * channels, (1, radius + 1))
         self.link = nn.Conv2d(2 * channels, 2 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
-        self.condition = nn.Embedding(conditions, 4 * channels) if conditions else None
+        self.condition = nn.Embedding(condition_rows, 4 * channels) if condition_rows else None
+        self.features = nn.Conv2d(features, 4 * channels, 1) if features else None
 
-    def shifts(self, condition: Int[Tensor, " B"] | None) -> tuple[Tensor, Tensor] | tuple[float, float]:
-        """Give what a class adds before the two gates, each `[B, 2C, 1, 1]`."""
-        if self.condition is None or condition is None:
+    def shifts(
+        self, rows: Int[Tensor, "B conditions"] | None, given: Float[Tensor, "B G h w"] | None
+    ) -> tuple[Tensor, Tensor] | tuple[float, float]:
+        """Give what classes and earlier grids add before the two gates, each `[B, 2C, h or 1, w or 1]`."""
+        shift: Tensor | None = None
+        if self.condition is not None and rows is not None:
+            shift = self.condition(rows).sum(1)[:, :, None, None]
+        if self.features is not None and given is not None:
+            shown = self.features(given)
+            shift = shown if shift is None else shift + shown
+        if shift is None:
             return 0.0, 0.0
-        vertical, horizontal = self.condition(condition)[:, :, None, None].chunk(2, dim=1)
+        vertical, horizontal = shift.chunk(2, dim=1)
         return vertical, horizontal
 
-    def look_up(self, window: Float[Tensor, "B C rows columns"], shift: Tensor | float) -> tuple[Tensor, Tensor]:
+    def look_up(
+        self,
+        window: Float[Tensor, "B C rows columns"],
+        rows: Int[Tensor, "B conditions"] | None,
+        given: Float[Tensor, "B G h w"] | None,
+    ) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C2 h w"]]:
         """Take a step of the vertical stack over a padded window: what it gives, and what it tells the other stack."""
+        down, across = self.shifts(rows, given)
         seen = self.vertical(window)
-        return gate(seen + shift), self.link(seen)
+        return gate(seen + down), self.link(seen) + across
 
     def look_left(
         self, window: Float[Tensor, "B C h columns"], context: Float[Tensor, "B C2 h w"]
@@ -57,31 +74,8 @@ class GatedLayer(nn.Module):
         change: Tensor = self.out(gate(self.horizontal(window) + context))
         return change
 
-    def forward(
-        self, v: Float[Tensor, "B C h w"], h: Float[Tensor, "B C h w"], condition: Int[Tensor, " B"] | None
-    ) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]:
-        """Run both stacks over whole grids."""
-        r = self.radius
-        down, across = self.shifts(condition)
-        v, link = self.look_up(functional.pad(v, (r, r, r, 0)), down)
-        return v, h + self.look_left(functional.pad(h, (r, 0)), link + across)
 
-
-class RowStep(NamedTuple):
-    """What the vertical stack gives for one row: its context for the places of the row, and its next state."""
-
-    context: Float[Tensor, "B w V"]
-    state: Float[Tensor, "B L C r w"]
-
-
-class PixelStep(NamedTuple):
-    """What the horizontal stack gives for one place: the logits of its code, and its next state."""
-
-    logits: Float[Tensor, "B K"]
-    state: Float[Tensor, "B L C r"]
-
-
-class GatedPixelCNN(CodePrior):
+class GatedPixelCNN(RasterPrior):
     """p(codes) = prod p(code given those before it), in raster order (van den Oord et al. 2016).
 
     Args:
@@ -90,9 +84,12 @@ class GatedPixelCNN(CodePrior):
         layers: of gates.
         radius: see `GatedLayer`.
         hidden: channels between the stacks and the logits.
-        num_classes: classes that it can be conditioned on, besides none; 0 for no condition.
         dropout: of the embedded codes and before the logits, in training.
+        conditions: see `CodePrior`.
+        earlier: likewise.
     """
+
+    any_size = True
 
     def __init__(
         self,
@@ -102,14 +99,16 @@ class GatedPixelCNN(CodePrior):
         layers: int,
         radius: int,
         hidden: int,
-        num_classes: int,
         dropout: float,
+        conditions: Mapping[str, int] | None = None,
+        earlier: Features | None = None,
     ) -> None:
-        super().__init__(num_embeddings)
-        self.channels, self.num_classes, self.radius = channels, num_classes, radius
+        super().__init__(num_embeddings, conditions, earlier)
+        self.channels, self.radius = channels, radius
+        self.context_size = 2 * channels * layers
         self.embedding = nn.Embedding(num_embeddings, channels)
-        conditions = num_classes + 1 if num_classes else 0
-        self.layers = nn.ModuleList(GatedLayer(channels, radius, conditions) for _ in range(layers))
+        features = earlier.channels if earlier is not None else 0
+        self.layers = nn.ModuleList(GatedLayer(channels, radius, self.condition_rows, features) for _ in range(layers))
         self.head = nn.Sequential(
             nn.ReLU(),
             nn.Conv2d(channels, hidden, 1),
@@ -120,98 +119,103 @@ class GatedPixelCNN(CodePrior):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(
-        self, codes: Int[Tensor, "B h w"], condition: Int[Tensor, " B"] | None = None
+        self,
+        codes: Int[Tensor, "B h w"],
+        given: Float[Tensor, "B h w G"] | None = None,
+        conditions: Conditions | None = None,
     ) -> Float[Tensor, "B K h w"]:
-        """Give the logits of every place at once.
-
-        Args:
-            codes: 0 .. K - 1.
-            condition: class of each example, `num_classes` for none; None for none of all.
-
-        Returns:
-            Logits, each from the codes before its place alone.
-        """
+        """Give the logits of every place at once; see `CodePrior.forward`."""
         e = self.dropout(self.embedding(codes).permute(0, 3, 1, 2))
         v = functional.pad(e, (0, 0, 1, 0))[:, :, :-1]
-        h = functional.pad(e, (1, 0))[:, :, :, :-1]
-        known = self._known(condition, codes)
-        for layer in self._stack():
-            v, h = layer(v, h, known)
-        logits: Tensor = self.head(h)
+        rows, r = self.rows(conditions, codes), self.radius
+        shown = None if given is None else given.permute(0, 3, 1, 2)
+        contexts = []
+        for layer in self.stack():
+            v, context = layer.look_up(functional.pad(v, (r, r, r, 0)), rows, shown)
+            contexts.append(context)
+        logits: Tensor = self.head(self.across(functional.pad(e, (1, 0))[:, :, :, :-1], contexts))
         return logits
 
-    def log_prob(
-        self, codes: Int[Tensor, "B h w"], condition: Int[Tensor, " B"] | None = None
-    ) -> Float64[Tensor, " B"]:
-        """Give log p(codes) in nats; see `CodePrior.log_prob`."""
-        logits = self(codes, condition).float()
-        return -functional.cross_entropy(logits, codes.long(), reduction="none").double().sum((1, 2))
+    def across(
+        self, h: Float[Tensor, "B C h w"], contexts: list[Float[Tensor, "B C2 h w"]]
+    ) -> Float[Tensor, "B C h w"]:
+        """Run the horizontal stack over whole grids.
+
+        Args:
+            h: the embedded codes, each at the place to its right.
+            contexts: what the vertical stack tells each layer.
+        """
+        for layer, context in zip(self.stack(), contexts, strict=True):
+            h = h + layer.look_left(functional.pad(h, (self.radius, 0)), context)
+        return h
+
+    def row_memory(self, grid: tuple[int, ...]) -> MemoryShapes:
+        """Keep each layer's last r inputs of the vertical stack."""
+        return MemoryShapes(states={"above": (len(self.layers), self.channels, self.radius, grid[1])})
+
+    def place_memory(self, grid: tuple[int, ...]) -> MemoryShapes:
+        """Keep each layer's last r inputs of the horizontal stack."""
+        del grid
+        return MemoryShapes(states={"left": (len(self.layers), self.channels, self.radius)})
 
     def row(
         self,
         codes: Int[Tensor, "B w"],
         position: Int[Tensor, " B"],
-        state: Float[Tensor, "B L C r w"],
-        condition: Int[Tensor, " B"] | None = None,
+        memory: Memory,
+        given: Float[Tensor, "B w G"] | None = None,
+        conditions: Conditions | None = None,
     ) -> RowStep:
-        """Take the vertical stack one row down.
-
-        Args:
-            codes: of the row above; of no matter in row 0.
-            position: the row, 0 ...; in row 0 the state is of no matter either.
-            state: each layer's last r inputs.
-            condition: as in `forward`.
-
-        Returns:
-            The context of the row's places, V numbers each, and the next state.
-        """
-        below = (position > 0).to(self.embedding.weight.dtype)[:, None, None, None]
-        known = self._known(condition, codes)
+        """Take the vertical stack one row down; see `RasterPrior.row`."""
+        below = (position > 0).to(self.dtype)[:, None, None, None]
+        rows = self.rows(conditions, codes)
+        shown = None if given is None else given.permute(0, 2, 1).unsqueeze(2)
         v = self.embedding(codes).permute(0, 2, 1).unsqueeze(2) * below
         contexts, following = [], []
-        for layer, seen in zip(self._stack(), state.unbind(1), strict=True):
+        for layer, seen in zip(self.stack(), memory["above"].unbind(1), strict=True):
             window = torch.cat([seen * below, v], dim=2)
-            down, across = layer.shifts(known)
-            v, link = layer.look_up(functional.pad(window, (self.radius, self.radius)), down)
-            contexts.append((link + across).squeeze(2))
+            v, context = layer.look_up(functional.pad(window, (self.radius, self.radius)), rows, shown)
+            contexts.append(context.squeeze(2))
             following.append(window[:, :, 1:])
-        return RowStep(torch.cat(contexts, dim=1).permute(0, 2, 1), torch.stack(following, dim=1))
+        return RowStep(torch.cat(contexts, dim=1).permute(0, 2, 1), {"above": torch.stack(following, dim=1)})
 
-    def pixel(
+    def place(
         self,
         code: Int[Tensor, " B"],
-        column: Int[Tensor, " B"],
+        position: Int[Tensor, " B"],
+        width: int,
         context: Float[Tensor, "B V"],
-        state: Float[Tensor, "B L C r"],
-    ) -> PixelStep:
-        """Take the horizontal stack one place to the right.
-
-        Args:
-            code: of the place to the left; of no matter in column 0.
-            column: the place's, 0 ...; in column 0 the state is of no matter either.
-            context: as `row` gives it for this place.
-            state: each layer's last r inputs.
-
-        Returns:
-            The logits of the place's code, and the next state.
-        """
-        right = (column > 0).to(self.embedding.weight.dtype)[:, None]
-        h = (self.embedding(code) * right)[:, :, None, None]
+        memory: Memory,
+    ) -> PlaceStep:
+        """Take the horizontal stack one place to the right; see `RasterPrior.place`."""
+        h, right = self.begin(code, position, width)
         following = []
-        contexts = context.chunk(len(self.layers), dim=1)
-        for layer, seen, shown in zip(self._stack(), state.unbind(1), contexts, strict=True):
-            window = torch.cat([seen * right[:, :, None], h[:, :, 0]], dim=2)
-            h = h + layer.look_left(window.unsqueeze(2), shown[:, :, None, None])
-            following.append(window[:, :, 1:])
-        logits: Tensor = self.head(h)
-        return PixelStep(logits[:, :, 0, 0], torch.stack(following, dim=1))
+        for layer, seen, shown in zip(
+            self.stack(), memory["left"].unbind(1), context.chunk(len(self.layers), dim=1), strict=True
+        ):
+            change, kept = self.step_right(layer, h, seen * right, shown)
+            h = h + change
+            following.append(kept)
+        return PlaceStep(self.head(h)[:, :, 0, 0], {"left": torch.stack(following, dim=1)}, {})
 
-    def _stack(self) -> list[GatedLayer]:
+    def begin(
+        self, code: Int[Tensor, " B"], position: Int[Tensor, " B"], width: int
+    ) -> tuple[Float[Tensor, "B C 1 1"], Float[Tensor, "B 1 1"]]:
+        """Give the horizontal stack's input at a place, and 1 where a place lies to the left of it, else 0."""
+        right = (position % width > 0).to(self.dtype)[:, None, None]
+        return (self.embedding(code) * right[:, :, 0])[:, :, None, None], right
+
+    def step_right(
+        self,
+        layer: GatedLayer,
+        h: Float[Tensor, "B C 1 1"],
+        seen: Float[Tensor, "B C r"],
+        context: Float[Tensor, "B C2"],
+    ) -> tuple[Float[Tensor, "B C 1 1"], Float[Tensor, "B C r"]]:
+        """Give a layer's change of the horizontal stack at one place, and what it keeps."""
+        window = torch.cat([seen, h[:, :, 0]], dim=2)
+        return layer.look_left(window.unsqueeze(2), context[:, :, None, None]), window[:, :, 1:]
+
+    def stack(self) -> list[GatedLayer]:
         """Give the layers by their own type."""
         return [cast("GatedLayer", layer) for layer in self.layers]
-
-    def _known(self, condition: Int[Tensor, " B"] | None, codes: Int[Tensor, "B *grid"]) -> Int[Tensor, " B"] | None:
-        """Give every example's class, the one for none included."""
-        if self.num_classes and condition is None:
-            return torch.full_like(codes[(slice(None),) + (0,) * (codes.dim() - 1)], self.num_classes)
-        return condition

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.arrays import write_npy, write_npz
+from media.audio import write_wav
 from media.images import contact_sheet, write_png
 from service.bodies import CONTAINER, JSON, NPY, NPZ
 from service.limits import check_json_values
@@ -18,12 +19,13 @@ from service.negotiation import NotAcceptableError, choose
 from service.settings import Settings
 
 PNG = "image/png"
+WAV = "audio/wav"
 NUMBERS = (JSON, NPY, NPZ)
 """What an answer of numbers can be, the default first."""
-PICTURES = (JSON, PNG, NPY, NPZ)
-"""What an answer of pictures can be, the default first."""
-PICTURES_FROM_PICTURES = (PNG, JSON, NPY, NPZ)
-"""Likewise, for an endpoint that was given something as compact as a picture."""
+MEDIA = (JSON, PNG, WAV, NPY, NPZ)
+"""What an answer of pictures or sounds can be, the default first."""
+MEDIA_FROM_MEDIA = (PNG, WAV, JSON, NPY, NPZ)
+"""Likewise, for an endpoint that was given something as compact as a picture or a sound."""
 NUMBERS_OR_MAPS = (*NUMBERS, PNG)
 """What an answer of numbers can be that have places in a picture, the default first."""
 CONTAINERS = (CONTAINER, JSON)
@@ -31,6 +33,9 @@ CONTAINERS = (CONTAINER, JSON)
 
 IMAGES = "images"
 """The array of pictures: a PNG shows it, and each JSON item holds its own as `image`, a PNG file in base64."""
+
+SOUNDS = "sounds"
+"""The array of sounds: a WAV file holds one, and each JSON item its own as `audio`, such a file in base64."""
 
 _SMALL_BYTES = 2**20
 _SMALL_NUMBERS = 2**10
@@ -54,6 +59,7 @@ class Answer:
         seed: of the noise, where some was used.
         headers: of this endpoint's own.
         media_type: of the body, where options or items decide it; None for what was negotiated.
+        sample_rates_hz: of each sound, where there are some.
     """
 
     arrays: dict[str, Items] = field(default_factory=dict)
@@ -62,6 +68,7 @@ class Answer:
     seed: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     media_type: str | None = None
+    sample_rates_hz: Sequence[int] = ()
 
     def __len__(self) -> int:
         """Count the items."""
@@ -70,7 +77,7 @@ class Answer:
     def is_small(self, media_type: str) -> bool:
         """Tell whether it is written in less time than a thread takes to begin."""
         if media_type == JSON:
-            return IMAGES not in self.arrays and _count_numbers(self) <= _SMALL_NUMBERS
+            return not {IMAGES, SOUNDS} & self.arrays.keys() and _count_numbers(self) <= _SMALL_NUMBERS
         primary = next(iter(self.arrays.values()), None)
         return media_type == NPY and isinstance(primary, np.ndarray) and primary.nbytes <= _SMALL_BYTES
 
@@ -81,7 +88,8 @@ def type_for(accept: str | None, offers: Sequence[str], shapes: Iterable[tuple[i
     Args:
         accept: the Accept header; None where there is none.
         offers: what the answer can be, the default first.
-        shapes: of the items; differing ones leave JSON alone, which holds each item by itself.
+        shapes: of the items; differing ones leave JSON alone, which holds each item by itself, and a WAV file holds
+            one.
 
     Returns:
         One of the offers.
@@ -89,14 +97,27 @@ def type_for(accept: str | None, offers: Sequence[str], shapes: Iterable[tuple[i
     Raises:
         NotAcceptableError: none of those that can hold the items is accepted.
     """
-    if len(set(shapes)) <= 1:
-        return choose(accept, offers)
+    sizes = list(shapes)
+    if len(sizes) > 1:
+        offers = tuple(offer for offer in offers if offer != WAV)
+    if len(set(sizes)) <= 1:
+        return choose(accept, tuple(offers))
     try:
         return choose(accept, (JSON,))
     except NotAcceptableError as error:
         raise NotAcceptableError(
             f"the items differ in size, which only {JSON} can hold; accept it, or send them one by one"
         ) from error
+
+
+def check_count(media_type: str, items: int) -> None:
+    """Refuse a type that cannot hold so many items, before they are computed.
+
+    Raises:
+        NotAcceptableError: it is a WAV file, which holds one sound.
+    """
+    if media_type == WAV and items > 1:
+        raise NotAcceptableError(f"there are {items} sounds, and a WAV file holds one; accept {JSON} or {NPZ}")
 
 
 def write(answer: Answer, media_type: str, reference: str, settings: Settings) -> bytes:
@@ -122,14 +143,23 @@ def write(answer: Answer, media_type: str, reference: str, settings: Settings) -
         return answer.container
     if media_type == PNG:
         return write_png(contact_sheet(_stack(answer.arrays[IMAGES])))
+    if media_type == WAV:
+        return _one_sound(answer)
     if media_type == NPY:
         return write_npy(_stack(next(iter(answer.arrays.values()))))
     return write_npz({name: _stack(items) for name, items in answer.arrays.items()})
 
 
+def _one_sound(answer: Answer) -> bytes:
+    """Write the sound of an answer as a file."""
+    sounds = answer.arrays[SOUNDS]
+    check_count(WAV, len(sounds))
+    return write_wav(sounds[0], sample_rate_hz=answer.sample_rates_hz[0])
+
+
 def _count_numbers(answer: Answer) -> int:
-    """Count the numbers of an answer's arrays; pictures are text in JSON, and cheap."""
-    return sum(_size(items) for name, items in answer.arrays.items() if name != IMAGES)
+    """Count the numbers of an answer's arrays; pictures and sounds are text in JSON, and cheap."""
+    return sum(_size(items) for name, items in answer.arrays.items() if name not in (IMAGES, SOUNDS))
 
 
 def _size(items: Items) -> int:
@@ -161,6 +191,10 @@ def _item(answer: Answer, index: int) -> Row:
     for name, items in answer.arrays.items():
         if name == IMAGES:
             item["image"] = in_base64(write_png(items[index]))
+        elif name == SOUNDS:
+            sample_rate_hz = answer.sample_rates_hz[index]
+            item["audio"] = in_base64(write_wav(items[index], sample_rate_hz=sample_rate_hz))
+            item["sample_rate"] = sample_rate_hz
         else:
             item[name] = plain(items[index])
     return item if answer.rows is None else item | answer.rows[index]

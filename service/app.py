@@ -9,18 +9,22 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from artifact.errors import ArtifactError
-from service import documentation, logs, problems, security, tracing
+from service import documentation, logs, problems, security, tracing, upgrade
 from service.edge import Edge
 from service.engine.engine import Engine
 from service.engine.runtime import available_cores
 from service.errors import ServiceError
+from service.familiar import Familiar
 from service.jobs import Jobs
+from service.live import LiveStreams
 from service.metrics import Metrics
 from service.requests import Service
-from service.routes import codebook, control, jobs
+from service.routes import codebook, control, jobs, live
+from service.routes.live import Live
 from service.routes.tensors import ENDPOINTS
 from service.settings import Settings
 from service.siblings import Siblings
@@ -55,7 +59,8 @@ def create_app(
     engine = Engine(settings)
     workers = ThreadPoolExecutor(max_workers=available_cores() + 2, thread_name_prefix="media")
     siblings = siblings or Siblings()
-    service = Service(settings, engine, Metrics(engine), workers, Jobs(settings, siblings.stamp))
+    streams = LiveStreams(settings)
+    service = Service(settings, engine, Metrics(engine, streams), workers, Jobs(settings, siblings.stamp), streams)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -65,6 +70,7 @@ def create_app(
                 await starting
             yield
             await starting
+            streams.close()
             await service.jobs.stop()
             await engine.stop()
         workers.shutdown(wait=False, cancel_futures=True)
@@ -72,6 +78,7 @@ def create_app(
     app = _App(settings, title="latentd", version="0.1.0", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
     app.state.service = service
     app.state.siblings = siblings
+    app.state.familiar = None if app.express is None else Familiar(app.express, service)
     problems.install(app)
     app.include_router(control.router)
     app.include_router(codebook.router)
@@ -88,6 +95,8 @@ def create_app(
             responses={**documentation.responses(endpoint.summary, endpoint.offers), **documentation.ACCEPTED},
             openapi_extra=documentation.operation(endpoint),
         )
+    app.router.routes.append(WebSocketRoute(upgrade.LIVE_PATH, Live()))
+    app.add_api_route(upgrade.LIVE_PATH, live.explain, tags=["models"], **documentation.live(live.LiveOptions))
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
@@ -98,8 +107,12 @@ class _App(FastAPI):
     def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(**options)
         self.state.keys = security.keyring(settings)
-        allowed = security.wrap(Tensors(super().__call__, ENDPOINTS), settings, self.state.keys)
-        self._layers = tracing.wrap(logs.wrap(Edge(allowed), settings), settings)
+        tensors = Tensors(super().__call__, ENDPOINTS)
+        edge = Edge(security.wrap(tensors, settings, self.state.keys))
+        self._layers = tracing.wrap(logs.wrap(edge, settings), settings)
+        # The short way goes past all layers, and so is open only where there are none but the edge.
+        is_open = edge.app is tensors and self._layers is edge
+        self.express = tensors.express if is_open else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -3,40 +3,65 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int32
 
-from artifact.manifest import ImageGeometry
+from artifact.manifest import DiscreteLevel
 from codec.codes import read_codes, write_codes
 from codec.container import PREFIX_BYTES, Container, read_container
 from codec.layout import Layout, LevelLayout
-from service.discrete import level_of
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.errors import ParameterError, UnknownModelError
 from service.faults import naming
-from service.limits import check_pixels
+from service.levels import ABSENT, Codes, check_size, input_sides, levels_of
+from service.limits import longest_side
 from service.settings import Settings
 
 
-def write_all(model: ServedModel, codes: Int32[np.ndarray, "B h w"], extents: Sequence[tuple[int, ...]]) -> list[bytes]:
-    """Write a container for each picture.
+def write_all(
+    model: ServedModel, codes: Codes, extents: Sequence[tuple[int, ...]], codebooks: int | None, settings: Settings
+) -> list[bytes]:
+    """Write a container for each picture or sound.
 
     Args:
         model: whose codes they are.
-        codes: of the pictures.
-        extents: the (height, width) of each original, in pixels.
+        codes: of the items.
+        extents: the (height, width) in pixels or (length,) in samples of each original.
+        codebooks: that are written of a level that has more, the first ones; None for all.
+        settings: the limits.
 
     Returns:
         The containers.
     """
-    layout, model_hash = _layout(model), model.manifest.model_hash
+    layout, model_hash, levels = _layout(model, settings), model.manifest.model_hash, levels_of(model)
     return [
-        write_codes([one], layout=layout, model_hash=model_hash, extent=extent)
-        for one, extent in zip(codes, extents, strict=True)
+        write_codes(
+            [_present(codes[name][index], level, codebooks) for name, level in levels.items()],
+            layout=layout,
+            model_hash=model_hash,
+            extent=extent,
+        )
+        for index, extent in enumerate(extents)
     ]
 
 
-def read_all(files: Sequence[bytes], model: ServedModel, settings: Settings) -> list[tuple[Container, np.ndarray]]:
+def _present(codes: np.ndarray, level: DiscreteLevel, codebooks: int | None) -> np.ndarray:
+    """Give the first codebooks of an item's level; a single one has no axis of its own."""
+    if codebooks is None or codebooks >= level.num_codebooks:
+        return codes
+    return codes[0] if codebooks == 1 else codes[:codebooks]
+
+
+def _completed(codes: np.ndarray, level: DiscreteLevel, axes: int) -> np.ndarray:
+    """Give the codes of all codebooks of an item's level, `ABSENT` where the container has none."""
+    if level.num_codebooks == 1:
+        return codes
+    present = codes.reshape(-1, *codes.shape[-axes:])
+    whole = np.full((level.num_codebooks, *present.shape[1:]), ABSENT, dtype=np.int32)
+    whole[: len(present)] = present
+    return whole
+
+
+def read_all(files: Sequence[bytes], model: ServedModel, settings: Settings) -> list[tuple[Container, Codes]]:
     """Read containers of one model.
 
     Args:
@@ -45,16 +70,16 @@ def read_all(files: Sequence[bytes], model: ServedModel, settings: Settings) -> 
         settings: the limits.
 
     Returns:
-        Each container with its codes, `[h, w]` int32.
+        Each container with its codes by level, `[*grid]` int32 or `[Q, *grid]`.
 
     Raises:
         CodecError: one is damaged, unknown, or not what the model writes.
         ParameterError: one is of another model.
-        TooLargeError: they would decode to more pixels than the limits.
+        TooLargeError: they would decode to more than the limits.
     """
-    layout, prefix = _layout(model), model_prefix(model)
-    found: list[tuple[Container, np.ndarray]] = []
-    pixels = 0
+    layout, prefix, levels = _layout(model, settings), model_prefix(model), levels_of(model)
+    found: list[tuple[Container, Codes]] = []
+    total = 0
     for index, data in enumerate(files):
         with naming(index, len(files)):
             container = read_container(data)
@@ -63,12 +88,11 @@ def read_all(files: Sequence[bytes], model: ServedModel, settings: Settings) -> 
                     f"the container is of the model {container.model_prefix}, those before it are of {prefix} "
                     f"({model.reference}); send containers of one model at a time"
                 )
-            (grid,) = layout.grids(container.extent)
-            height, width = (side * layout.levels[0].downsampling for side in grid.sides)
-            pixels += height * width
-            check_pixels(settings, height, width, total=pixels)
-            (codes,) = read_codes(container, layout)
-        found.append((container, codes))
+            sides = tuple(side * layout.levels[0].downsampling for side in layout.grids(container.extent)[0].sides)
+            total += int(np.prod(sides))
+            check_size(settings, model, sides, total=total)
+            codes = zip(levels.items(), read_codes(container, layout), strict=True)
+        found.append((container, {name: _completed(grid, level, len(sides)) for (name, level), grid in codes}))
     return found
 
 
@@ -107,14 +131,14 @@ def model_prefix(model: ServedModel) -> str:
     return model.manifest.model_hash[: 2 * PREFIX_BYTES]
 
 
-def _layout(model: ServedModel) -> Layout:
-    """Tell the codec what grids a model makes of a picture."""
-    level, geometry = level_of(model), model.manifest.geometry
-    if not isinstance(geometry, ImageGeometry):
-        raise ParameterError(f"{model.reference} is a model of sound; choose a model of pictures")
+def _layout(model: ServedModel, settings: Settings) -> Layout:
+    """Tell the codec what grids a model makes of an input."""
     return Layout(
-        levels=(LevelLayout(level.num_embeddings, level.num_codebooks, level.downsampling),),
-        sizes=(geometry.height, geometry.width),
-        multiple_of=geometry.multiple_of,
-        maximum=geometry.maximum,
+        levels=tuple(
+            LevelLayout(level.num_embeddings, level.num_codebooks, level.downsampling)
+            for level in levels_of(model).values()
+        ),
+        sizes=input_sides(model),
+        multiple_of=model.manifest.geometry.multiple_of,
+        maximum=longest_side(settings, model.manifest),
     )

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,10 +17,11 @@ from artifact.manifest import ImageGeometry
 from media.arrays import read_npy
 from media.geometry import Placement, fit_image
 from media.images import read_image
+from service.engine.catalog import Modality
 from service.engine.opening import ServedModel
 from service.errors import MalformedError, ParameterError, ServiceError, TooLargeError
 from service.faults import naming
-from service.limits import check_pixels, check_rows
+from service.limits import check_pixels, check_rows, longest_side
 from service.multipart import read_form
 from service.options import FitName, unknown
 from service.settings import Settings
@@ -30,18 +32,23 @@ NPZ = "application/x-npz"
 FORM = "multipart/form-data"
 CONTAINER = "application/vnd.latentd"
 IMAGES = ("image/png", "image/jpeg", "image/webp")
+SOUNDS = ("audio/wav", "audio/flac")
+
+_HEAD_BYTES = 1024
+_SOUND_PART = re.compile(rb"content-type:\s*audio/|\r\n\r\n(RIFF|fLaC)", re.IGNORECASE)
+_FLOATS = re.compile(rb"""['"]descr['"]\s*:\s*['"][<>=|]?f""")
 
 CHEAP_BYTES = 2**20
 """An array of so many bytes is read or written in less time than a thread takes to begin."""
 
-IMAGE_BODIES = (*IMAGES, FORM, NPY, JSON)
-"""What an endpoint that reads pictures takes."""
+MEDIA_BODIES = (*IMAGES, *SOUNDS, FORM, NPY, JSON)
+"""What an endpoint that reads pictures or sounds takes."""
 LATENT_BODIES = (NPY, NPZ, JSON)
 """What an endpoint that reads latents takes."""
 CONTAINER_BODIES = (CONTAINER, FORM, JSON)
 """What an endpoint that reads containers takes."""
-OPTION_BODIES = (JSON,)
-"""What an endpoint that reads nothing but options takes."""
+OPTION_BODIES = (JSON, NPY, NPZ)
+"""What an endpoint that reads options takes, and perhaps codes that are known."""
 
 
 class UnsupportedTypeError(ServiceError):
@@ -85,10 +92,15 @@ class Pictures:
     placements: tuple[Placement, ...]
 
     @property
-    def extents(self) -> list[tuple[int, int]]:
+    def x(self) -> UInt8[np.ndarray, "B H W C"]:
+        """What the model gets, of whatever kind it is."""
+        return self.images
+
+    @property
+    def extents(self) -> list[tuple[int, ...]]:
         """The height and width of each picture as it goes back to the caller."""
         restored = (one.restore(image) for one, image in zip(self.placements, self.images, strict=True))
-        return [(image.shape[0], image.shape[1]) for image in restored]
+        return [image.shape[:2] for image in restored]
 
 
 async def receive(request: Request, accepted: Sequence[str], settings: Settings) -> Body:
@@ -159,8 +171,7 @@ def _too_long(max_bytes: int, accepted: Sequence[str]) -> str:
 def _unsupported(media_type: str, accepted: Sequence[str]) -> str:
     """Say which types would do."""
     found = f"content type {media_type!r} is not taken here" if media_type else "the body has no content type"
-    hint = "; no audio model is served" if media_type.startswith("audio/") else ""
-    return f"{found}{hint}; send one of: {', '.join(accepted)}"
+    return f"{found}; send one of: {', '.join(accepted)}"
 
 
 def _json_body(data: bytes, content_type: str) -> Body:
@@ -188,7 +199,7 @@ def pictures(
     """Read the pictures of a body and bring them to a model's geometry.
 
     Args:
-        body: of a type among `IMAGE_BODIES`.
+        body: of a type among `MEDIA_BODIES`.
         model: whose geometry counts.
         fit: what to do with another geometry; None for the model's default.
         settings: the limits.
@@ -201,10 +212,11 @@ def pictures(
         ServiceError: no pictures, too many, or of differing sizes.
         MediaError: a picture cannot be read or does not fit.
     """
-    geometry = model.manifest.geometry
+    geometry, maximum = model.manifest.geometry, longest_side(settings, model.manifest)
     if not isinstance(geometry, ImageGeometry):
-        raise ParameterError(f"{model.reference} is a model of sound; send it audio")
-    if body.media_type == NPY and (as_they_are := _whole_array(body, geometry, settings)) is not None:
+        raise ParameterError(f"{model.reference} is a model of sounds; send it audio, or choose a model of pictures")
+    check_kind(body, model, SOUNDS, "a model of pictures", IMAGES)
+    if body.media_type == NPY and (as_they_are := _whole_array(body, geometry, maximum, settings)) is not None:
         return as_they_are
     found: list[tuple[UInt8[np.ndarray, "h w C"], Placement]] = []
     total = 0
@@ -212,7 +224,7 @@ def pictures(
     for index, read in enumerate(readers):
         check()
         with naming(index, len(readers)):
-            found.append(_fitted(read(), geometry, fit))
+            found.append(_fitted(read(), geometry, maximum, fit))
             height, width = found[-1][0].shape[:2]
             total += height * width
             check_pixels(settings, height, width, total=total)
@@ -224,26 +236,65 @@ def pictures(
     return Pictures(np.stack([image for image, _ in found]), tuple(placement for _, placement in found))
 
 
-def _whole_array(body: Body, geometry: ImageGeometry, settings: Settings) -> Pictures | None:
+def check_kind(body: Body, model: ServedModel, foreign: Sequence[str], kind: str, taken: Sequence[str]) -> None:
+    """Refuse a body of the other kind of media than the model is of.
+
+    Args:
+        body: a file, or JSON items.
+        model: which.
+        foreign: media types of the other kind.
+        kind: what the model is, for messages.
+        taken: media types of files that it takes.
+
+    Raises:
+        UnsupportedTypeError: it is such a file.
+        ParameterError: an item holds one.
+    """
+    if body.media_type in foreign:
+        raise UnsupportedTypeError(
+            f"{model.reference} is {kind}, and the body is {body.media_type}; send {' or '.join(taken)}, "
+            "or leave model out, so that the body decides"
+        )
+    mine, other = ("audio", "image") if foreign is IMAGES else ("image", "audio")
+    if any(other in item for item in body.items):
+        raise ParameterError(f"an item holds {other!r}, and {model.reference} is {kind}; send {mine!r}")
+
+
+def modality_of(body: Body) -> Modality | None:
+    """Tell what a body holds, as far as that can be seen at its beginning: pictures, sounds, or neither."""
+    if body.media_type == FORM:
+        head = body.data[:_HEAD_BYTES]
+        is_sound = _SOUND_PART.search(head)
+        return "audio" if is_sound else "image"
+    if body.media_type == NPY:
+        header = _FLOATS.search(body.data[:_HEAD_BYTES])
+        return "audio" if header else "image"
+    if body.items:
+        return "audio" if "audio" in body.items[0] else "image" if "image" in body.items[0] else None
+    kind = body.media_type.partition("/")[0]
+    return "audio" if kind == "audio" else "image" if kind == "image" else None
+
+
+def _whole_array(body: Body, geometry: ImageGeometry, maximum: int, settings: Settings) -> Pictures | None:
     """Take an array as it is where its pictures need no fitting; None where they do."""
     images = _image_array(read_npy(body.data, max_bytes=settings.max_body_bytes), geometry, settings)
     rows, height, width, _ = images.shape
     check_pixels(settings, height, width, total=rows * height * width)
-    if not takes(geometry, height, width):
+    if not takes(geometry, maximum, height, width):
         return None
     return Pictures(images, (Placement((height, width), padded=False),) * rows)
 
 
-def takes(geometry: ImageGeometry, height: int, width: int) -> bool:
-    """Tell whether a model takes pictures of a size as they are."""
+def takes(geometry: ImageGeometry, maximum: int, height: int, width: int) -> bool:
+    """Tell whether a model takes pictures of a size as they are; `maximum` is for sides that are not fixed."""
     return all(
-        side == fixed if fixed is not None else side % geometry.multiple_of == 0 and side <= geometry.maximum
+        side == fixed if fixed is not None else side % geometry.multiple_of == 0 and side <= maximum
         for side, fixed in ((height, geometry.height), (width, geometry.width))
     )
 
 
 def _fitted(
-    image: UInt8[np.ndarray, "H W C"], geometry: ImageGeometry, fit: FitName | None
+    image: UInt8[np.ndarray, "H W C"], geometry: ImageGeometry, maximum: int, fit: FitName | None
 ) -> tuple[UInt8[np.ndarray, "h w C"], Placement]:
     """Bring one picture to the geometry; a model of fixed size refuses others unless told how to fit them."""
     fixed = geometry.height is not None
@@ -252,7 +303,7 @@ def _fitted(
         height=geometry.height,
         width=geometry.width,
         multiple_of=geometry.multiple_of,
-        maximum=geometry.maximum,
+        maximum=maximum,
         fit=fit or ("error" if fixed else "pad"),
     )
 
@@ -301,7 +352,7 @@ def files(
     if body.media_type == FORM:
         parts = read_form(body.data, body.content_type, max_files=settings.max_rows)
         for part in parts:
-            if part.media_type.startswith("audio/"):
+            if part.media_type in (*IMAGES, *SOUNDS) and part.media_type not in taken:
                 raise UnsupportedTypeError(_unsupported(part.media_type, taken))
         return [part.content for part in parts]
     if body.media_type == JSON:

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from service import logs, tls
+from service import logs, tls, upgrade
 from service.app import create_app
 from service.draining import Server
 from service.errors import ConfigurationError
@@ -91,13 +91,14 @@ def _make_server(settings: Settings, siblings: Siblings | None) -> tuple[Server,
         was_ready = bool(engine.state == "ready")
         engine.drain()
         app.state.service.jobs.close()
+        app.state.service.live.close()
         return was_ready
 
     app = create_app(settings, on_failure=give_up, siblings=siblings)
     config = uvicorn.Config(
         app,
         http=Connection,
-        ws="none",
+        **upgrade.OPTIONS,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -115,6 +116,7 @@ def _make_server(settings: Settings, siblings: Siblings | None) -> tuple[Server,
         reload=lambda: _reload(app, settings, context),
         is_busy=lambda: bool(app.state.service.jobs.unfinished),
         busy_s=settings.deadline_s,
+        familiar=app.state.familiar,
     )
     return server, app
 

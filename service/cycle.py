@@ -1,16 +1,46 @@
 """One request and its answer on a connection, with short answers written in one piece."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-_UNSAFE = (b"\r", b"\n", b"\0")
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Cycle(RequestResponseCycle):
     """As uvicorn's, which writes head and body of every answer apart."""
 
     _start: Any = None
+
+    @classmethod
+    def of(cls, line: HttpToolsProtocol, scope: Any, *, keep_alive: bool) -> "Cycle":
+        """Make the cycle of a request whose body is not read any more.
+
+        Args:
+            line: its connection.
+            scope: of ASGI.
+            keep_alive: whether the connection goes on after the answer.
+
+        Returns:
+            The cycle.
+        """
+        cycle = cls(
+            scope=scope,
+            transport=line.transport,
+            flow=line.flow,
+            logger=line.logger,
+            access_logger=line.access_logger,
+            access_log=line.access_log,
+            default_headers=line.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=keep_alive,
+            on_response=line.on_response_complete,
+        )
+        cycle.more_body = False
+        return cycle
 
     async def send(self, message: Any) -> None:
         """Take a part of the answer; its head waits for the first part of its body."""
@@ -47,7 +77,21 @@ class Cycle(RequestResponseCycle):
         """Write a whole answer, and go on to the next request."""
         self.response_started = self.response_complete = True
         self.expected_content_length, self.chunked_encoding = 0, False
-        lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *start["headers"])]
-        self.transport.write(b"".join((STATUS_LINE[200], *lines, b"\r\n", body)))
+        self.transport.write(whole(self.default_headers, start["headers"], body))
         self.message_event.set()
         self.on_response()
+
+
+def whole(defaults: Headers, headers: Headers, body: bytes) -> bytes:
+    """Write an answer 200 as it travels.
+
+    Args:
+        defaults: headers of every answer.
+        headers: of this one.
+        body: of the length that they say.
+
+    Returns:
+        Head and body.
+    """
+    lines = [b"%b: %b\r\n" % header for header in (*defaults, *headers)]
+    return b"".join((STATUS_LINE[200], *lines, b"\r\n", body))

@@ -2,47 +2,69 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64, Integer, UInt8
+from jaxtyping import Float32, Float64, Int32, Int64
+from numpy.typing import NDArray
 
 from artifact.bounds import bits_per_dim
 from artifact.codes import surprise_nats
-from artifact.manifest import DiscreteLevel, ImageGeometry
-from media.geometry import Placement
+from artifact.manifest import Link, link_role
+from service import windows
+from service.conditions import Conditions, Inputs
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
-from service.errors import CapabilityError, ParameterError
-from service.limits import check_pixels
-from service.operations import to_pixels
-from service.settings import Settings
+from service.engine.work import Arrays
+from service.errors import ParameterError
+from service.levels import (
+    ABSENT,
+    CODES,
+    VECTORS,
+    Codes,
+    codebook_axis,
+    grid_shapes,
+    has_prior_over,
+    input_sides,
+    levels_of,
+    link_grid,
+    names_of,
+    take_first,
+)
+from service.operations import to_pixels, to_samples
 
 _SLICE_VALUES = 2**22
 """Logits that are turned into surprise at a time: in float64, with what the sum needs, about 100 MB."""
 
+_IMAGE_AXES = 4
+
+NO_CONDITIONS = Conditions()
+"""Of a model that takes none."""
+
 
 @dataclass(frozen=True)
 class CodesBound:
-    """The bound of B pictures under a model whose posterior is one grid of codes: log p(x given codes) + log p(codes).
+    """The bound of B items under a model whose posterior is one set of codes: log p(x given codes) + log p(codes).
 
     Attributes:
-        reconstruction_nats: log p(x given codes), over the pixels of the original.
-        surprise_nats: -log p of each code given those before it.
-        dimensions: values of each original picture.
+        reconstruction_nats: log p(x given codes), over the pixels or samples of the original.
+        surprise_nats: of each level, top first, -log p of each code given those drawn before it; of the shape of its
+            codes.
+        dimensions: values of each original.
         is_learned: whether the learned prior gave the surprise; else every code is equally probable.
     """
 
     reconstruction_nats: Float64[np.ndarray, " B"]
-    surprise_nats: Float64[np.ndarray, "B h w"]
+    surprise_nats: tuple[Float64[np.ndarray, "B *grid"], ...]
     dimensions: Int64[np.ndarray, " B"]
     is_learned: bool
 
     @property
     def kl_nats(self) -> Float64[np.ndarray, " B"]:
         """-log p(codes): the divergence of a posterior that is certain."""
-        return self.surprise_nats.sum(axis=(1, 2))
+        return np.add.reduce([nats.sum(axis=_item_axes(nats)) for nats in self.surprise_nats])
 
     @property
     def elbo_nats(self) -> Float64[np.ndarray, " B"]:
@@ -51,235 +73,251 @@ class CodesBound:
 
     @property
     def bits_per_dim(self) -> Float64[np.ndarray, " B"]:
-        """The bound as bits for each value of the original picture."""
+        """The bound as bits for each value of the original."""
         return bits_per_dim(self.elbo_nats, 1) / self.dimensions
 
     @property
     def bits_per_token(self) -> Float64[np.ndarray, " B"]:
-        """The mean surprise of a code, in bits."""
-        return self.surprise_nats.mean(axis=(1, 2)) / math.log(2.0)
+        """The mean surprise of a code of any level, in bits."""
+        weights = [nats[0].size for nats in self.surprise_nats]
+        return np.average(self.bits_per_token_of_levels, axis=0, weights=weights)
+
+    @property
+    def bits_per_token_of_levels(self) -> tuple[Float64[np.ndarray, " B"], ...]:
+        """The mean surprise of a code of each level, in bits."""
+        return tuple(nats.mean(axis=_item_axes(nats)) / math.log(2.0) for nats in self.surprise_nats)
 
 
-def level_of(model: ServedModel) -> DiscreteLevel:
-    """Give the level of codes that a model has.
-
-    Raises:
-        CapabilityError: it has none, or more than one grid of them.
-    """
-    level = model.code_level
-    if level is None:
-        raise CapabilityError(f"{model.reference} has real-valued latents, not integer codes; choose another model")
-    if len(model.manifest.latent) > 1 or level.num_codebooks > 1:
-        raise CapabilityError(f"{model.reference} has several grids of codes, one is served; choose another model")
-    return level
+def _item_axes(array: NDArray[Any]) -> tuple[int, ...]:
+    """Give all axes but that of the items."""
+    return tuple(range(1, array.ndim))
 
 
-def check_codes(
-    settings: Settings, model: ServedModel, codes: Integer[np.ndarray, "B h w"]
-) -> Int32[np.ndarray, "B h w"]:
-    """Check that codes are ones that the model can decode.
-
-    Args:
-        settings: the limits.
-        model: which.
-        codes: supposedly of its grid, each 0 .. K - 1.
-
-    Returns:
-        The codes.
-
-    Raises:
-        ParameterError: another grid, or a code that the codebook does not have.
-        TooLargeError: they would decode to more pixels than the limits.
-    """
-    level = level_of(model)
-    batch, height, width = codes.shape
-    _check_grid(model, level, codes.shape)
-    sides = height * level.downsampling, width * level.downsampling
-    check_pixels(settings, *sides, total=batch * math.prod(sides))
-    wrong = (codes < 0) | (codes >= level.num_embeddings)
-    if wrong.any():
-        place = np.unravel_index(int(wrong.argmax()), codes.shape)
-        raise ParameterError(
-            f"codes{[int(index) for index in place]} is {int(codes[place])}, expected 0 .. {level.num_embeddings - 1}: "
-            f"{model.reference} has a codebook of {level.num_embeddings}"
-        )
-    return codes.astype(np.int32, copy=False)
-
-
-def _check_grid(model: ServedModel, level: DiscreteLevel, shape: tuple[int, ...]) -> None:
-    """Refuse a grid that belongs to no picture that the model takes."""
-    geometry, fixed = _geometry(model), _fixed_grid(model, level)
-    step, limit = (max(1, pixels // level.downsampling) for pixels in (geometry.multiple_of, geometry.maximum))
-    fits = all(
-        size == side if side is not None else 0 < size <= limit and size % step == 0
-        for size, side in zip(shape[1:], fixed, strict=True)
-    )
-    if shape[0] == 0 or not fits:
-        sides = ", ".join(str(side or axis) for axis, side in zip("hw", fixed, strict=True))
-        free = f", h and w {f'multiples of {step}' if step > 1 else 'from 1'} up to {limit}" if None in fixed else ""
-        raise ParameterError(f"codes are {list(shape)}, {model.reference} takes [B, {sides}] with B at least 1{free}")
-
-
-def _geometry(model: ServedModel) -> ImageGeometry:
-    """Give the pictures that a model takes."""
-    geometry = model.manifest.geometry
-    if not isinstance(geometry, ImageGeometry):
-        raise ParameterError(f"{model.reference} is a model of sound; choose a model of pictures")
-    return geometry
-
-
-def _fixed_grid(model: ServedModel, level: DiscreteLevel) -> tuple[int | None, ...]:
-    """Give the sides of the grid of codes; None for one that is not fixed."""
-    geometry = _geometry(model)
-    return tuple(side and side // level.downsampling for side in (geometry.height, geometry.width))
-
-
-async def encode(
-    engine: Engine, model: ServedModel, images: UInt8[np.ndarray, "B H W C"]
-) -> Int32[np.ndarray, "B h w"]:
-    """Give the codes of images.
+async def encode(engine: Engine, model: ServedModel, x: NDArray[Any], codebooks: int | None = None) -> Codes:
+    """Give the codes of images or sounds.
 
     Args:
         engine: that runs.
         model: which.
-        images: checked.
+        x: checked.
+        codebooks: see `take_first`.
 
     Returns:
         Codes, 0 .. K - 1.
     """
-    level_of(model)
-    return (await engine.run(model, "encode", {"x": images}))["codes"]
+    levels_of(model)
+    return take_first(model, await windows.encode(engine, model, x), codebooks)
 
 
-async def embed(
-    engine: Engine, model: ServedModel, codes: Int32[np.ndarray, "B h w"]
-) -> Float32[np.ndarray, "B h w D"]:
-    """Give the vectors of the codebook that codes stand for; the codes are those of an admitted request."""
-    return (await engine.run(model, "embed", {"codes": codes}, admit=0))["z_q"]
+async def embed(engine: Engine, model: ServedModel, codes: Codes) -> dict[str, Float32[np.ndarray, "B *grid D"]]:
+    """Give the vectors that codes stand for, of each level by name; the codes are those of an admitted request."""
+    outputs = await engine.run(model, "embed", dict(codes), admit=0)
+    return {name: outputs[name] for name in names_of(model, VECTORS)}
 
 
 async def decode(
-    engine: Engine, model: ServedModel, codes: Int32[np.ndarray, "B h w"], *, admit: int | None = None
-) -> UInt8[np.ndarray, "B H W C"]:
-    """Give the likelihood's mean as images.
+    engine: Engine,
+    model: ServedModel,
+    codes: Codes,
+    conditions: Conditions = NO_CONDITIONS,
+    *,
+    admit: int | None = None,
+) -> NDArray[Any]:
+    """Give the likelihood's mean as images or sounds.
 
     Args:
         engine: that runs.
         model: which.
         codes: checked, or the model's own.
+        conditions: of every row.
         admit: see `Engine.run`.
 
     Returns:
-        The mean, rounded to even and clipped to 0 .. 255.
+        Images `[B, H, W, C]`, uint8: the mean, rounded to even and clipped to 0 .. 255. Or sounds `[B, T]`, float32:
+        the mean, clipped to -1 .. 1.
     """
-    mean = (await engine.run(model, "decode", {"codes": codes}, admit=admit))["mean"]
-    return await asyncio.to_thread(to_pixels, mean)
+    finish = to_pixels if model.manifest.geometry.modality == "image" else to_samples
+    return await windows.decode(engine, model, dict(codes), conditions.decoder, finish, admit=admit)
 
 
 async def reconstruct(
-    engine: Engine, model: ServedModel, images: UInt8[np.ndarray, "B H W C"]
-) -> UInt8[np.ndarray, "B H W C"]:
+    engine: Engine,
+    model: ServedModel,
+    x: NDArray[Any],
+    conditions: Conditions = NO_CONDITIONS,
+    codebooks: int | None = None,
+) -> NDArray[Any]:
     """Encode and decode."""
-    return await decode(engine, model, await encode(engine, model, images), admit=0)
+    return await decode(engine, model, await encode(engine, model, x, codebooks), conditions, admit=0)
 
 
-async def codebook(engine: Engine, model: ServedModel) -> Float32[np.ndarray, "K D"]:
-    """Give the vector of every code, as the `embed` graph has it.
+async def codebook(
+    engine: Engine, model: ServedModel, *, level: int = 0, codebook: int = 0
+) -> Float32[np.ndarray, "K D"]:
+    """Give the vector of every code of one codebook, as the `embed` graph has it.
 
     Args:
         engine: that runs.
         model: which.
+        level: index of the level, top first.
+        codebook: index of its codebook.
 
     Returns:
         The codebook.
 
     Raises:
         CapabilityError: the model has no codes.
+        ParameterError: it has no such level or codebook.
     """
-    level = level_of(model)
-    # A fixed grid is filled as often as it takes, the last one with zeros; where any grid is taken, one row will do.
-    fixed = _fixed_grid(model, level)
-    height, width = fixed[0] or 1, fixed[1] or level.num_embeddings
-    grids = -(-level.num_embeddings // (height * width))
-    codes = np.zeros(grids * height * width, dtype=np.int32)
+    levels = levels_of(model)
+    if level >= len(levels):
+        raise ParameterError(f"level is {level}, expected 0 .. {len(levels) - 1}, the levels of {model.reference}")
+    name, asked = list(levels.items())[level]
+    if codebook >= asked.num_codebooks:
+        raise ParameterError(
+            f"codebook is {codebook}, expected 0 .. {asked.num_codebooks - 1}, those of the level in {model.reference}"
+        )
+    rows = _grids_of_all(model, name, codebook)
+    vectors = (await engine.run(model, "embed", dict(rows)))[names_of(model, VECTORS)[level]]
+    return vectors.reshape(-1, vectors.shape[-1])[: asked.num_embeddings]
+
+
+def _grids_of_all(model: ServedModel, name: str, codebook: int) -> Codes:
+    """Lay all codes of one codebook out on grids, as many as it takes; what is left over is the first code."""
+    level, step = levels_of(model)[name], model.manifest.geometry.multiple_of
+    *others, last = input_sides(model)
+    sides = [side or step for side in others]
+    across = math.prod(side // level.downsampling for side in sides)
+    # Where any size is taken, one row that is long enough will do.
+    needed = -(-level.num_embeddings // across) * level.downsampling
+    shapes = grid_shapes(model, (*sides, last or -(-needed // step) * step))
+    places = math.prod(shapes[name][len(codebook_axis(level)) :])
+    batch = -(-level.num_embeddings // places)
+    grids = {other: np.zeros((batch, *shape), dtype=np.int32) for other, shape in shapes.items()}
+    codes = np.zeros(batch * places, dtype=np.int32)
     codes[: level.num_embeddings] = np.arange(level.num_embeddings)
-    rows = {"codes": codes.reshape(grids, height, width)}
-    vectors = (await engine.run(model, "embed", rows))["z_q"]
-    return vectors.reshape(-1, vectors.shape[-1])[: level.num_embeddings]
+    if level.num_codebooks == 1:
+        grids[name] = codes.reshape(grids[name].shape)
+    else:
+        grids[name][:] = ABSENT
+        grids[name][:, codebook] = codes.reshape(grids[name][:, codebook].shape)
+    return grids
 
 
 async def likelihood(
     engine: Engine,
     model: ServedModel,
-    images: UInt8[np.ndarray, "B H W C"],
-    placements: Sequence[Placement],
-    condition: Int64[np.ndarray, " B"] | None,
+    x: NDArray[Any],
+    extents: Sequence[tuple[int, ...]],
+    conditions: Conditions = NO_CONDITIONS,
 ) -> CodesBound:
-    """Bound log p(x) by the one grid of codes that the encoder gives it.
+    """Bound log p(x) by the one set of codes that the encoder gives it.
 
     Pixels are independent given the codes, so those that padding added are left out of the sum, and the bound is one
-    on the original picture. The codes that padding added are paid for.
+    on the original. The codes that padding added are paid for.
 
     Args:
         engine: that runs.
         model: which.
-        images: checked.
-        placements: where the originals lie in them.
-        condition: a class each; None for a model that takes none.
+        x: images or sounds, checked.
+        extents: (height, width) or (length,) of each original, at the beginning of `x`; what lies beyond is padding.
+        conditions: of every row.
 
     Returns:
-        The bounds of every image.
+        The bounds of every item.
     """
-    codes = await encode(engine, model, images)
-    pixels = await engine.run(model, "log_likelihood", {"x": images, "codes": codes}, admit=0)
-    originals = [
-        placement.restore(log_p) for placement, log_p in zip(placements, pixels["log_p_x_given_z"], strict=True)
-    ]
+    codes = await encode(engine, model, x)
+    reconstruction_nats = await windows.log_likelihood(engine, model, x, dict(codes), conditions.decoder, extents)
+    surprise_of = await surprise(engine, model, codes, conditions)
+    channels = x.shape[3] if x.ndim == _IMAGE_AXES else 1
     return CodesBound(
-        reconstruction_nats=await asyncio.to_thread(lambda: np.array([float(log_p.sum()) for log_p in originals])),
-        surprise_nats=await surprise(engine, model, codes, condition),
-        dimensions=np.array([log_p.size * images.shape[3] for log_p in originals]),
-        is_learned=has_prior_for(model, codes.shape[1:]),
+        reconstruction_nats=reconstruction_nats,
+        surprise_nats=tuple(surprise_of.values()),
+        dimensions=np.array([math.prod(extent) * channels for extent in extents]),
+        is_learned=has_prior_over(model, x.shape[1 : 1 + len(extents[0])]),
     )
 
 
-def grid_of(model: ServedModel, images: UInt8[np.ndarray, "B H W C"]) -> tuple[int, int]:
-    """Give the height and width of the grid of codes that images have."""
-    scale = level_of(model).downsampling
-    return images.shape[1] // scale, images.shape[2] // scale
-
-
-def has_prior_for(model: ServedModel, grid: tuple[int, ...]) -> bool:
-    """Tell whether the model has a learned prior over grids of this size."""
-    prior = model.manifest.prior
-    return prior is not None and prior.links[0].grid == grid
-
-
 async def surprise(
-    engine: Engine,
-    model: ServedModel,
-    codes: Int32[np.ndarray, "B h w"],
-    condition: Int64[np.ndarray, " B"] | None,
-) -> Float64[np.ndarray, "B h w"]:
-    """Give -log p of each code given those before it, under the learned prior where there is one for the grid.
+    engine: Engine, model: ServedModel, codes: Codes, conditions: Conditions = NO_CONDITIONS
+) -> dict[str, Float64[np.ndarray, "B *grid"]]:
+    """Give -log p of each code given those before it, under the learned prior where there is one for the grids.
 
     Args:
         engine: that runs.
         model: which.
-        codes: of an admitted request.
-        condition: a class each; None for a model that takes none.
+        codes: of an admitted request, none of them absent.
+        conditions: of every row.
 
     Returns:
-        Nats; log K everywhere without a prior.
+        Nats, of each level by the name of its codes; log K everywhere without a prior.
     """
-    num_embeddings = level_of(model).num_embeddings
-    if not has_prior_for(model, codes.shape[1:]):
-        return np.full(codes.shape, math.log(num_embeddings))
+    levels = levels_of(model)
+    nats = {name: np.full(codes[name].shape, math.log(level.num_embeddings)) for name, level in levels.items()}
+    name, level = next(iter(levels.items()))
+    grid = codes[name].shape[1 + len(codebook_axis(level)) :]
+    if not has_prior_over(model, tuple(places * level.downsampling for places in grid)):
+        return nats
+    names = list(levels)
+    grids = [link_grid(model, codes, link) for link in model.prior.links]
+    for index, link in enumerate(model.prior.links):
+        part = await _link_surprise(engine, model, index, grids[: index + 1], conditions.prior)
+        target = nats[names[link.level]]
+        target[_of_codebook(target, grids[index], link)] = part
+    return nats
+
+
+def _of_codebook(level: NDArray[Any], grid: NDArray[Any], link: Link) -> tuple[Any, ...]:
+    """Give the index of a link's codes in those of its level."""
+    return (slice(None), link.codebook) if level.ndim > grid.ndim else (slice(None),)
+
+
+async def _link_surprise(
+    engine: Engine, model: ServedModel, index: int, grids: Sequence[Int32[np.ndarray, "B *grid"]], conditions: Inputs
+) -> Float64[np.ndarray, "B *grid"]:
+    """Give -log p of the codes of one link, the last of the grids, given the others; rows in slices."""
+    codes, role = grids[-1], link_role(index)
     nats = np.empty(codes.shape)
-    rows = max(1, _SLICE_VALUES // (codes[0].size * num_embeddings))
+    widest = max(_last_axis(model, graph) for graph in (role, f"{role}_given"))
+    rows = max(1, _SLICE_VALUES // (codes[0].size * widest))
     for start in range(0, len(codes), rows):
         part = slice(start, start + rows)
-        given = {} if condition is None else {"condition": condition[part]}
-        logits = (await engine.run(model, "prior", {"codes": codes[part], **given}, admit=0))["logits"]
+        given = await features(engine, model, index, [grid[part] for grid in grids[:-1]])
+        asked = {name: values[part] for name, values in conditions.items()}
+        feeds = taken(model, role, {"codes": codes[part], **given, **asked})
+        logits = (await engine.run(model, role, feeds, admit=0))["logits"]
         nats[part] = await asyncio.to_thread(surprise_nats, logits, codes[part])
     return nats
+
+
+def _last_axis(model: ServedModel, role: str) -> int:
+    """Give the values that a graph gives at a place; 1 where the model has no such graph."""
+    graph = model.manifest.graphs.get(role)
+    return 1 if graph is None else int(graph.outputs[0].shape[-1])
+
+
+async def features(
+    engine: Engine, model: ServedModel, index: int, earlier: Sequence[Int32[np.ndarray, "B *grid"]]
+) -> Arrays:
+    """Give what the grids before a link say of each of its places.
+
+    Args:
+        engine: that runs.
+        model: which.
+        index: of the link.
+        earlier: the grids of the links before it, of an admitted request.
+
+    Returns:
+        The input `given [B, *grid, G]`; nothing where the link depends on none of them.
+    """
+    role = f"{link_role(index)}_given"
+    if role not in model.manifest.graphs:
+        return {}
+    feeds = taken(model, role, {f"{CODES}_{before}": grid for before, grid in enumerate(earlier)})
+    return {"given": (await engine.run(model, role, feeds, admit=0))["given"]}
+
+
+def taken(model: ServedModel, role: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Choose the arrays that a graph takes."""
+    names = {tensor.name for tensor in model.manifest.graphs[role].inputs}
+    return {name: array for name, array in arrays.items() if name in names}

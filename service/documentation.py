@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from service.bodies import FORM, JSON, OPTION_BODIES
 from service.endpoint import Endpoint
+from service.options import Options
 from service.problems import PROBLEM, STATUSES
 from service.streaming import EVENTS
 
@@ -66,12 +69,17 @@ def operation(endpoint: Endpoint[Any]) -> dict[str, Any]:
         Members of an OpenAPI operation object.
     """
     properties = endpoint.options.model_json_schema()["properties"]
-    parameters = [*(_parameter(name, schema) for name, schema in properties.items()), _PREFER]
+    parameters = [*parameters_of(endpoint.options), _PREFER]
     takes_items = tuple(endpoint.accepted) != OPTION_BODIES
     items = {"items": {"type": "array", "items": {"type": "object"}}} if takes_items else {}
-    schemas = {JSON: {"type": "object", "properties": items | properties}, FORM: _FORM}
+    schemas = {JSON: {"type": "object", "properties": items | properties | dict(endpoint.members)}, FORM: _FORM}
     body = {media_type: {"schema": schemas.get(media_type, _BINARY)} for media_type in endpoint.accepted}
     return {"parameters": parameters, "requestBody": {"required": False, "content": body}}
+
+
+def parameters_of(options: type[BaseModel]) -> list[dict[str, Any]]:
+    """Describe options as parameters of the query for OpenAPI."""
+    return [_parameter(name, schema) for name, schema in options.model_json_schema()["properties"].items()]
 
 
 def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -113,6 +121,21 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": STATUSES[status], "content": content} for status in statuses}
 
 
+_LIVE = """
+Open a WebSocket here (RFC 6455; `ws://` or `wss://`) and send raw samples of one channel, little-endian, as binary
+messages of up to 1 MiB, cut wherever you like; then the text `{"end": true}`.
+
+The first message that comes back tells the model, the delay and what its codes are. Each further one has the codes that
+have become certain: `{"first": {"codes": 16}, "codes": [..]}`, with the number of the first place, an array a level (of
+several codebooks, a row each). The last one is `{"end": true, "samples": N, "places": {"codes": n}}`. Together they are
+what `/encode` gives for the whole.
+
+What is wrong with the request is answered by a problem instead of the WebSocket; later on a problem is the last
+message, and the code of the close tells its kind: 1008 for a fault of the caller's, 1009 too long, 1011 a fault of the
+service, 1012 the service is shutting down, 1013 come again later.
+"""
+_PROBLEM_CONTENT = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
 PROBLEM_SCHEMA = {
     "type": "object",
     "description": "A problem document (RFC 9457).",
@@ -125,3 +148,25 @@ PROBLEM_SCHEMA = {
     },
     "required": ["type", "title", "status", "detail"],
 }
+
+
+def live(options: type[Options]) -> dict[str, Any]:
+    """Describe the WebSocket of live sound, which OpenAPI has no words for, at the GET that opens it.
+
+    Args:
+        options: what its query takes.
+
+    Returns:
+        Arguments of a FastAPI route.
+    """
+    properties = options.model_json_schema()["properties"]
+    return {
+        "summary": "Live sound to codes, over a WebSocket.",
+        "description": _LIVE,
+        "responses": {
+            101: {"description": "The WebSocket is open."},
+            **problems(*STATUSES),
+            426: {"description": "A WebSocket is needed", "content": _PROBLEM_CONTENT},
+        },
+        "openapi_extra": {"parameters": [_parameter(name, schema) for name, schema in properties.items()]},
+    }

@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 
+from service.familiar import Familiar
 from service.protocol import Connections, Limits
 
 _SWEEP_S = 1.0
@@ -30,6 +31,7 @@ class Server(uvicorn.Server):
         is_busy: whether there is work that somebody will ask after, for which to listen on longer.
         busy_s: how much longer at most.
         reload: reads again what may have changed; called on SIGHUP.
+        familiar: the requests that go the short way; None where none does.
     """
 
     def __init__(
@@ -42,9 +44,10 @@ class Server(uvicorn.Server):
         reload: Callable[[], None],
         is_busy: Callable[[], bool] = lambda: False,
         busy_s: float = 0.0,
+        familiar: Familiar | None = None,
     ) -> None:
         super().__init__(config)
-        self.server_state: Connections = Connections(limits)
+        self.server_state: Connections = Connections(limits, familiar)
         self._drain, self._drain_s, self._reload = drain, drain_s, reload
         self._is_busy, self._busy_s = is_busy, busy_s
         self._stops: list[int] = []

@@ -1,7 +1,7 @@
 """The one path that every tensor endpoint takes: body, options, model, operation, answer."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -13,17 +13,29 @@ from starlette.responses import Response
 from artifact.manifest import Capability
 from service import answers, bodies, negotiation, problems
 from service.answers import Answer
-from service.bodies import JSON, OPTION_BODIES, Body
+from service.bodies import (
+    IMAGES,
+    JSON,
+    MEDIA_BODIES,
+    NPY,
+    OPTION_BODIES,
+    SOUNDS,
+    Body,
+    UnsupportedTypeError,
+    modality_of,
+)
+from service.engine.catalog import Modality
 from service.engine.lanes import Caller, Lane, as_caller
 from service.engine.opening import ServedModel
 from service.engine.progress import Progress
 from service.errors import ParameterError
 from service.jobs import Order, accepted, prefers_job
 from service.operations import check_images
-from service.options import Options, draws, read_options, read_query
+from service.options import Options, draws, read_options, read_query, refuse_options
 from service.presence import while_wanted
 from service.replies import Reply
 from service.requests import Deadline, Phases, Service, lane_of, service_of
+from service.sounds import Sounds, sounds
 from service.streaming import EVENTS, EventStream
 
 O = TypeVar("O", bound=Options)  # noqa: E741 - options
@@ -43,6 +55,7 @@ class Call(Generic[O]):
         caller: what the engine knows of it.
         accept: the Accept header; None where there is none.
         media_type: what the caller likes best of all that the endpoint offers.
+        offers: what a model of this modality can answer here, the default first.
     """
 
     service: Service
@@ -54,6 +67,7 @@ class Call(Generic[O]):
     caller: Caller
     accept: str | None
     media_type: str
+    offers: tuple[str, ...]
 
 
 async def _by_option(service: Service, body: Body, options: Options) -> str | None:
@@ -62,7 +76,7 @@ async def _by_option(service: Service, body: Body, options: Options) -> str | No
     return options.model
 
 
-Preview = Callable[[Call[O], Int32[NDArray[Any], "n h w"]], Awaitable[bytes]]
+Preview = Callable[[Call[O], Sequence[Int32[NDArray[Any], "n *grid"]]], Awaitable[bytes]]
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ class Endpoint(Generic[O]):
         find: names the model by the body, where that says it.
         preview: shows codes in the making as a PNG; None where there is nothing to be seen before the end.
         echoed: members beside the items of another endpoint's answer, which is taken as it is; they do not count.
+        members: JSON schemas of the members beside items and options that `answer` reads.
     """
 
     capability: Capability
@@ -90,6 +105,7 @@ class Endpoint(Generic[O]):
     find: Callable[[Service, Body, O], Awaitable[str | None]] = _by_option
     preview: "Preview[O] | None" = None
     echoed: Sequence[str] = ()
+    members: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -105,21 +121,47 @@ class Endpoint(Generic[O]):
         service = service_of(request)
         service.engine.check_ready()
         accept = request.headers.get("accept")
-        media_type = negotiation.choose(accept, self.offers)
+        negotiation.choose(accept, self.offers)
         body = await bodies.receive(request, self.accepted, service.settings)
         if body.items and self.accepted == OPTION_BODIES:
             raise ParameterError(f"{self.path} takes options alone, no items; say how many with n")
         options = self._read_options(request, body)
         reference = await self.find(service, body, options)
-        model = service.engine.model(reference, self.capability, "image")
+        model = self._find_model(service, reference, body, options)
+        offers = negotiation.offers_of(self.offers, model.manifest.geometry.modality)
+        media_type = negotiation.choose(accept, offers)
         deadline = Deadline(service.settings.deadline_s)
         caller = Caller(lane_of(request), deadline.end_s)
-        call = Call(service, model, body, options, Phases(), deadline, caller, accept, media_type)
+        call = Call(service, model, body, options, Phases(), deadline, caller, accept, media_type, offers)
         if media_type == EVENTS and self.preview is not None:
             return self._stream(request, call, self.preview)
         if prefers_job(request.headers.get("prefer", "")):
             return self._defer(request, call)
         return await while_wanted(request.receive, deadline, self._respond(call))
+
+    def _find_model(self, service: Service, reference: str | None, body: Body, options: O) -> ServedModel:
+        """Find the model that is named, else the default of what the body holds."""
+        if reference is not None:
+            model = service.engine.model(reference, self.capability)
+        elif self.accepted == MEDIA_BODIES:
+            model = service.engine.model(None, self.capability, self._modality(service, body))
+        else:
+            is_sound = options.sample_rate is not None or options.asked.get("speaker") is not None
+            model = service.engine.model(None, self.capability, "audio" if is_sound else None)
+        if options.sample_rate is not None and model.manifest.geometry.modality != "audio":
+            raise ParameterError(f"sample_rate is given, and {model.reference} is a model of pictures; leave it out")
+        return model
+
+    def _modality(self, service: Service, body: Body) -> Modality | None:
+        """Tell which kind of model a body is for."""
+        modality = modality_of(body)
+        if modality != "audio" or service.engine.takes("audio"):
+            return modality
+        if body.media_type == NPY:
+            return "image"
+        raise UnsupportedTypeError(
+            f"the body holds {' or '.join(SOUNDS)}, and no audio model is served; send one of: {', '.join(IMAGES)}"
+        )
 
     def _stream(self, request: Request, call: Call[O], preview: Preview[O]) -> Response:
         """Answer with what there is of the answer, as it grows."""
@@ -146,7 +188,8 @@ class Endpoint(Generic[O]):
         """Read the options of the query and of a JSON body."""
         if not body.members and not draws(self.options):
             return read_query(self.options, request.scope["query_string"])
-        members = {name: value for name, value in body.members.items() if name not in self.echoed}
+        others = (*self.echoed, *self.members)
+        members = {name: value for name, value in body.members.items() if name not in others}
         return read_options(self.options, request.query_params.multi_items(), members)
 
     async def _respond(self, call: Call[O]) -> Response:
@@ -171,7 +214,28 @@ def _headers(answer: Answer, call: Call[Any]) -> list[tuple[str, str]]:
     ]
     if answer.seed is not None:
         headers.append(("x-latentd-seed", str(answer.seed)))
+    if answer.sample_rates_hz:
+        headers.append(("x-latentd-sample-rate", answers.figures(answer.sample_rates_hz, 0)))
     return headers
+
+
+async def read_inputs(call: Call[Any]) -> bodies.Pictures | Sounds:
+    """Read a call's pictures or sounds, whichever its model takes, in a thread."""
+    if call.model.manifest.geometry.modality == "audio":
+        return await read_sounds(call)
+    return await read_pictures(call)
+
+
+async def read_sounds(call: Call[Any]) -> Sounds:
+    """Read a call's sounds in a thread, checked against the model."""
+
+    def read() -> Sounds:
+        options, settings = call.options, call.service.settings
+        refuse_options(options, ("binarize",), f"{call.model.reference} is a model of sounds")
+        return sounds(call.body, call.model, options.fit, options.sample_rate, settings, call.deadline.check)
+
+    with call.phases.measure("media"):
+        return read() if call.body.is_cheap else await call.service.off_loop(read)
 
 
 async def read_pictures(call: Call[Any]) -> bodies.Pictures:

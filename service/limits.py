@@ -1,5 +1,6 @@
 """The limits of one request, wherever its items come from."""
 
+from artifact.manifest import AudioGeometry, Manifest
 from service.errors import TooLargeError
 from service.settings import Settings
 
@@ -60,3 +61,47 @@ def check_pixels(settings: Settings, height: int, width: int, *, total: int) -> 
             f"the pictures of the request have {total} pixels or more, at most {settings.max_request_pixels} are "
             "taken; split it"
         )
+
+
+def check_seconds(settings: Settings, samples: int, sample_rate_hz: int, *, total: int) -> None:
+    """Refuse sounds that are too long, each or together, before more memory is taken for them.
+
+    Args:
+        settings: the limits.
+        samples: of a sound.
+        sample_rate_hz: samples a second.
+        total: samples of all sounds of the request that are known so far.
+
+    Raises:
+        TooLargeError: the sound lasts longer than `max_seconds`, or all longer than `max_request_seconds`.
+    """
+    if samples > settings.max_seconds * sample_rate_hz:
+        raise TooLargeError(
+            f"a sound of {samples} samples lasts {samples / sample_rate_hz:.6g} s, at most {settings.max_seconds:g} s "
+            "are taken; send it in parts"
+        )
+    if total > settings.max_request_seconds * sample_rate_hz:
+        raise TooLargeError(
+            f"the sounds of the request last {total / sample_rate_hz:.6g} s or more, at most "
+            f"{settings.max_request_seconds:g} s are taken; split it"
+        )
+
+
+def longest_side(settings: Settings, manifest: Manifest) -> int:
+    """Give the longest side that a model takes where it is not fixed.
+
+    Args:
+        settings: the limits.
+        manifest: the model's.
+
+    Returns:
+        Pixels or samples, a multiple of what the model wants a multiple of: what it was tried with, or, for a model
+        that can be run piece by piece, all that the limits allow.
+    """
+    geometry = manifest.geometry
+    step = geometry.multiple_of
+    if manifest.windows is None:
+        return geometry.maximum // step * step
+    if isinstance(geometry, AudioGeometry):
+        return -(-int(settings.max_seconds * geometry.sample_rate_hz) // step) * step
+    return max(1, settings.max_pixels // step) * step

@@ -94,14 +94,16 @@ class AccessLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, and write its line."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         answered: dict[str, Any] = {}
         start_s = time.perf_counter()
 
         async def send_and_remember(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "websocket.accept":
+                answered.update(status=101, model=Headers(raw=message["headers"]).get("x-latentd-model"))
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 answered.update(status=message["status"], model=Headers(raw=message["headers"]).get("x-latentd-model"))
             await send(message)
 
@@ -110,7 +112,7 @@ class AccessLog:
         finally:
             state = scope.get("state", {})
             fields = {
-                "method": scope["method"],
+                "method": scope.get("method", "GET"),
                 "path": quote(scope["path"]),
                 "status": answered.get("status", 500),
                 "duration_ms": round((time.perf_counter() - start_s) * 1e3, 2),

@@ -79,12 +79,13 @@ class Metrics:
 
     Args:
         engine: read when Prometheus asks, not before.
+        others: asked along with it.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *others: Collector) -> None:
         self.requests = Requests()
         self._registry = CollectorRegistry()
-        for collector in (self.requests, _Loads(engine), _State(engine)):
+        for collector in (self.requests, _Loads(engine), _State(engine), *others):
             self._registry.register(collector)
 
     def render(self) -> bytes:

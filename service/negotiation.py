@@ -55,6 +55,21 @@ def choose(accept: str | None, offers: tuple[str, ...]) -> str:
     return best
 
 
+@lru_cache(maxsize=64)
+def offers_of(offers: tuple[str, ...], modality: str) -> tuple[str, ...]:
+    """Leave out what a model of pictures, or of sounds, cannot answer.
+
+    Args:
+        offers: what an endpoint can answer.
+        modality: `image` or `audio`.
+
+    Returns:
+        The offers, in their order, without the files of the other modality.
+    """
+    foreign = ("audio/",) if modality == "image" else ("image/", "text/event-stream")
+    return tuple(offer for offer in offers if not offer.startswith(foreign))
+
+
 def _parse(accept: str) -> list[_Range]:
     """Read the media ranges that are well formed; the others are no wish at all."""
     ranges = []

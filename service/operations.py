@@ -115,3 +115,8 @@ def check_noise(seed: int, first_index: int, rows: int) -> None:
 def to_pixels(mean: Float32[np.ndarray, "B H W C"]) -> UInt8[np.ndarray, "B H W C"]:
     """Round a likelihood's mean to pixels: to the nearest, halves to even, clipped to 0 .. 255."""
     return np.clip(np.rint(mean), 0, 255).astype(np.uint8)
+
+
+def to_samples(mean: Float32[np.ndarray, "B T"]) -> Float32[np.ndarray, "B T"]:
+    """Clip a likelihood's mean to samples: -1 .. 1."""
+    return np.clip(mean, -1.0, 1.0)

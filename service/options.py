@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from starlette.datastructures import QueryParams
 
 from artifact.noise import MAX_SEED, draw_seed
+from media.audio import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
 from service.errors import ParameterError
 
 FitName = Literal["pad", "crop", "resize", "error"]
@@ -24,8 +25,13 @@ def _split(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _split_or_wrap(value: object) -> object:
+    """Read a comma list, a list, or one number."""
+    return (value,) if type(value) is int else _split(value)
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1, max_length=8)]
-Labels = Annotated[tuple[str | int, ...], BeforeValidator(_split), Field(min_length=1)]
+Labels = Annotated[tuple[str | int, ...], BeforeValidator(_split_or_wrap), Field(min_length=1)]
 BoundNames = Annotated[tuple[BoundName, ...], BeforeValidator(_split), Field(min_length=1, max_length=3)]
 
 
@@ -37,8 +43,21 @@ class Options(BaseModel):
     model: str | None = Field(
         default=None,
         max_length=80,
-        description="`name` or `name@version` of the model; left out, the default for the endpoint serves",
+        description="`name` or `name@version` of the model; left out, the default for the endpoint and what was sent "
+        "serves: pictures or sounds",
     )
+    sample_rate: int | None = Field(
+        default=None,
+        ge=MIN_SAMPLE_RATE_HZ,
+        le=MAX_SAMPLE_RATE_HZ,
+        description="of sounds that are sent as an array, or that are made of something else than sounds: samples a "
+        "second; left out: the model's. A file says its own, which the answer has as well",
+    )
+
+    @property
+    def asked(self) -> Mapping[str, Labels | None]:
+        """The classes asked for, by condition."""
+        return {}
 
 
 class NoOptions(BaseModel):
@@ -71,31 +90,69 @@ class MediaOptions(Options):
     )
 
 
-class LabelOptions(Options):
+class SpeakerOptions(Options):
+    """Which voice a decoder is conditioned on."""
+
+    speaker: Labels | None = Field(
+        default=None,
+        description="comma list of speakers, each a name, a number or `none`: one for all items, or one an item; "
+        "left out: none. For a model that knows speakers",
+    )
+
+    @property
+    def asked(self) -> Mapping[str, Labels | None]:
+        """The classes asked for, by condition."""
+        return {"speaker": self.speaker}
+
+
+class LabelOptions(SpeakerOptions):
     """Which classes a prior over codes is conditioned on."""
 
+    label: Labels | None = Field(default=None, description="the same as `labels`; give one of them")
     labels: Labels | None = Field(
         default=None,
         description="comma list of classes, each a name, a number or `none`: one for all items, or one an item; "
         "left out: none. For a model whose prior knows classes",
     )
 
+    @property
+    def asked(self) -> Mapping[str, Labels | None]:
+        """The classes asked for, by condition.
 
-class EncodeOptions(MediaOptions):
+        Raises:
+            ParameterError: both `label` and `labels` are given.
+        """
+        if self.label is not None and self.labels is not None:
+            raise ParameterError("label and labels are given, which are the same; give one")
+        return {"label": self.labels or self.label, **super().asked}
+
+
+class CodebooksOptions(MediaOptions):
+    """How many codebooks of a residual model are used."""
+
+    codebooks: int | None = Field(
+        default=None,
+        ge=1,
+        description="use so many codebooks at each place, the first ones: a lower rate. For a model with several; left "
+        "out: all",
+    )
+
+
+class EncodeOptions(CodebooksOptions):
     """What `/encode` takes."""
 
     output: Names | None = Field(
         default=None,
         description="comma list of what to answer, the primary first: `mean`, `log_variance`, or for a model of codes "
-        "`codes`, `z_q`; left out: mean and log_variance, or codes",
+        "`codes`, `z_q`, of all levels, or of one such as `codes_0`; left out: mean and log_variance, or codes",
     )
 
 
-class DecodeOptions(Options):
+class DecodeOptions(SpeakerOptions):
     """What `/decode` takes."""
 
 
-class ReconstructOptions(MediaOptions):
+class ReconstructOptions(CodebooksOptions, SpeakerOptions):
     """What `/reconstruct` takes."""
 
 
@@ -113,6 +170,19 @@ class SampleOptions(NoiseOptions, LabelOptions):
     top_k: int | None = Field(
         default=None, ge=1, description="draw from so many of the most probable codes; left out: from all"
     )
+    top_p: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="draw from the fewest most probable codes that have at least this probability together; left out: "
+        "from all",
+    )
+    height: int | None = Field(
+        default=None,
+        ge=1,
+        description="of the pictures, in pixels, for a prior over any size; left out: the size that it is made for",
+    )
+    width: int | None = Field(default=None, ge=1, description="likewise")
     output: Names | None = Field(
         default=None,
         description="comma list of what to answer, the primary first: `images`, and `codes` of a model of codes; "
@@ -133,13 +203,13 @@ class LikelihoodOptions(MediaOptions, NoiseOptions, LabelOptions):
     )
 
 
-class CompressOptions(MediaOptions):
+class CompressOptions(CodebooksOptions):
     """What `/compress` takes."""
 
     profile: Literal["raw"] = Field(default="raw", description="`raw`: each code in the bits that its codebook needs")
 
 
-class DecompressOptions(Options):
+class DecompressOptions(SpeakerOptions):
     """What `/decompress` takes."""
 
     output: Names | None = Field(

@@ -11,13 +11,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from codec import errors as codec
 from media import errors as media
 from service import errors
 from service.bodies import UnsupportedTypeError
 from service.negotiation import NotAcceptableError
-from service.requests import request_id
+from service.requests import choose_id, request_id
 
 PROBLEM = "application/problem+json"
 _V2 = "/v2/"
@@ -133,6 +135,17 @@ def answer(request: Request, error: BaseException) -> Response:
     if isinstance(error, ClientDisconnect):
         return answer_nobody(request, error)
     return unexpected(request, error)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, error: BaseException) -> None:
+    """Answer a request, or one to open a WebSocket, that has failed before anything was said."""
+    request = Request({**scope, "type": "http", "method": scope.get("method", "GET")})
+    request.state.request_id = choose_id(getattr(request.state, "request_id", None))
+    response = answer(request, error)
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(response)
+    else:
+        await response(scope, receive, send)
 
 
 def answer_known(request: Request, error: Exception) -> Response:

@@ -1,7 +1,6 @@
 """HTTP/1.1 connections that nobody can hold open for ever: uvicorn's protocol with limits of time, size and number."""
 
 import asyncio
-import json
 import logging
 import time
 from collections import Counter, deque
@@ -10,12 +9,16 @@ from enum import Enum, auto
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.cycle import Cycle
-from service.problems import PROBLEM, RETRY_AFTER_S, Kind
+from service.cycle import Cycle, whole
+from service.familiar import Familiar, Prompt
+from service.refusals import Refusal
+from service.replies import Reply
 from service.settings import Settings
+from service.upgrade import is_live
 
 _LINGER_S = 2.0
 _MAX_LINGERING = 256
@@ -65,17 +68,20 @@ class Connections(ServerState):
 
     Args:
         limits: of each, and of their number.
+        familiar: the requests that go the short way; None where none does.
 
     Attributes:
         limits: likewise.
+        familiar: likewise.
         refused: how many connections were ended, by the reason, since the start.
         lingering: those that have been refused and may still be reading why.
         draining: True where every answer from now on ends its connection.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, familiar: Familiar | None = None) -> None:
         super().__init__()
         self.limits = limits
+        self.familiar = familiar
         self.refused: Counter[str] = Counter()
         self.lingering: set[asyncio.Transport] = set()
         self.draining = False
@@ -96,52 +102,6 @@ class Connections(ServerState):
             _LOG.info("ended connections: %s", ", ".join(f"{count} of {reason}" for reason, count in news.items()))
 
 
-def _answer(kind: Kind, detail: str, *headers: str) -> bytes:
-    """Write a problem as it travels, for a connection that is closed after it."""
-    document = {
-        "type": f"urn:latentd:problem:{kind.name}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": detail,
-    }
-    body = json.dumps(document).encode()
-    lines = [f"content-type: {PROBLEM}", f"content-length: {len(body)}", "connection: close", *headers, "", ""]
-    return STATUS_LINE[kind.status] + "\r\n".join(lines).encode() + body
-
-
-_RETRY_AFTER = f"retry-after: {RETRY_AFTER_S}"
-
-
-class Refusal(Enum):
-    """Why a connection is ended, with what its caller is told."""
-
-    MALFORMED = _answer(
-        Kind(400, "malformed-http", "The request is not HTTP/1.1"), "the bytes sent are no HTTP/1.1 request"
-    )
-    SLOW_HEAD = _answer(
-        Kind(408, "timeout", "The request came too slowly"),
-        "the head of the request was not there in time; send it at once",
-    )
-    SLOW_BODY = _answer(
-        Kind(408, "timeout", "The request came too slowly"),
-        "the body of the request was not there in time; send less at once, or over a faster line",
-    )
-    LARGE_MESSAGE = _answer(
-        Kind(413, "too-large", "The request is over a limit"),
-        "the body is over the limit, or its chunks are too small; send less, in larger chunks",
-    )
-    LARGE_HEAD = _answer(
-        Kind(431, "large-head", "The head of the request is too large"),
-        "the head of the request is over the limit; send shorter headers, and options in the body",
-    )
-    TOO_MANY = _answer(
-        Kind(503, "connections", "Too many connections"),
-        "there are too many connections; come again, and keep connections open between requests",
-        _RETRY_AFTER,
-    )
-    UNREAD_ANSWER = b""
-
-
 class _Stage(Enum):
     """What a connection waits for."""
 
@@ -159,9 +119,13 @@ class Connection(HttpToolsProtocol):
     """
 
     server_state: Connections
+    cycle: Any
+    """uvicorn's, or the `Prompt` of a request on the short way."""
+    scope: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._prompt: Prompt | None = None
         self._stage: tuple[_Stage, object] | None = None
         self._since_s = 0.0
         self._measured: object = None
@@ -174,11 +138,81 @@ class Connection(HttpToolsProtocol):
             self._refuse(Refusal.TOO_MANY)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come."""
+        """Take what has come, by the short way where it is a request like one before."""
+        familiar, prompt = self.server_state.familiar, self._prompt
+        if prompt is not None and prompt.more_body:
+            self._take_in(prompt, data)
+        elif familiar is None or not self._is_at_rest:
+            self._parse(data)
+        elif (head := familiar.find(data)) is not None:
+            self._prompt = self.cycle = Prompt(familiar, self, head, self.scope)
+            self._take_in(self._prompt, data[len(head.raw) :])
+        else:
+            self._parse(data)
+            cycle = self.cycle
+            if cycle is not None and cycle.scope is self.scope and cycle.keep_alive and not self.pipeline:
+                familiar.learn(data, self.scope)
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether the next byte begins a request, to be answered at once."""
+        cycle = self.cycle
+        if cycle is None:
+            return self.scope is None
+        return cycle.response_complete and not cycle.more_body and cycle.scope is self.scope
+
+    def _take_in(self, prompt: Prompt, data: bytes) -> None:
+        """Take in more of a request on the short way, and begin it when it is there."""
+        rest = prompt.take_in(data)
+        if prompt.more_body:
+            return
+        if self.server_state.draining or not prompt.begin():
+            self._prompt, prompt.response_complete = None, True
+            head, body = prompt.message
+            self._parse(head)
+            self.scope["is_unmatched"] = True
+            self._parse(body)
+        if rest:
+            self._parse(rest)
+
+    def settle(self, prompt: Prompt, outcome: Response | Exception) -> None:
+        """Answer a request of the short way: at once where that can be, else as any other."""
+        self._prompt = None
+        is_open = not (prompt.disconnected or self.flow.write_paused or self.transport.is_closing())
+        if is_open and prompt.keep_alive and isinstance(outcome, Reply):
+            prompt.response_started = prompt.response_complete = True
+            headers = prompt.finish(outcome)
+            self.transport.write(whole(self.server_state.default_headers, headers, bytes(outcome.body)))
+            self.on_response_complete()
+            return
+        scope = prompt.head.scope | {"outcome": outcome, "server": self.server, "client": self.client}
+        scope |= {"scheme": self.scheme, "state": self.app_state.copy()}
+        cycle = Cycle.of(self, scope, keep_alive=prompt.keep_alive)
+        cycle.disconnected = prompt.disconnected
+        if self.scope is prompt.scope:
+            self.scope = scope
+        if self.cycle is prompt:
+            self.cycle = cycle
+        self._start_asgi_task(cycle, self.app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of what nobody waits for any more."""
+        super().connection_lost(exc)
+        if self._prompt is not None:
+            self._prompt.disconnected = True
+            self._prompt.leave()
+
+    def _parse(self, data: bytes) -> None:
+        """Take what is no request of the short way."""
+        if self.parser is None or self.transport.is_closing():
+            return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # answered as if it had not been asked for
+            # Anywhere else it is answered as if it had not been asked for.
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+                return
         except httptools.HttpParserError:
             self._refuse_malformed()
             return
@@ -191,12 +225,19 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_WAITING:
             raise OverflowError("too many requests wait on one connection")
         super().on_headers_complete()
+        if self.parser.should_upgrade() and self._should_upgrade():
+            return
         # The cycle is made inside, and begins when the loop comes round: until then it can be told how to write.
         self.cycle.__class__ = Cycle
         # Fields after a chunked body would go on to fill the request's headers.
         self.headers = _NO_TRAILERS  # type: ignore[assignment]
         if self.server_state.draining:
             self.cycle.keep_alive = False
+
+    def _should_upgrade(self) -> bool:
+        """Tell whether the request becomes a WebSocket: at one path, where no answer is due before."""
+        is_free = self.cycle is None or self.cycle.response_complete
+        return is_free and is_live(self.url) and bool(super()._should_upgrade())
 
     def on_response_complete(self) -> None:
         """Go on with the next request, as uvicorn does, without its timer for each."""
@@ -271,7 +312,7 @@ class Connection(HttpToolsProtocol):
     @property
     def _is_unanswered(self) -> bool:
         """Whether what is said next would be the answer to what comes now, and nothing has been said yet."""
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle = self.cycle
         if cycle is None:
             return True
         if cycle.response_complete:

@@ -16,6 +16,7 @@ from service.engine.engine import Engine
 from service.engine.lanes import Lane
 from service.errors import DeadlineError
 from service.jobs import Jobs
+from service.live import LiveStreams
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -40,6 +41,7 @@ class Service:
         metrics: what Prometheus reads.
         workers: threads for the work that would hold up the event loop.
         jobs: requests that are answered later.
+        live: streams of live sound.
     """
 
     settings: Settings
@@ -47,6 +49,7 @@ class Service:
     metrics: Metrics
     workers: ThreadPoolExecutor
     jobs: Jobs
+    live: LiveStreams
 
     def reload(self) -> None:
         """Begin to serve what the store holds now; the log tells how it goes."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import documentation, problems
@@ -144,11 +143,11 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or say why not."""
-        if scope["type"] == "http" and scope["path"] not in self._open and not is_from_sibling(scope):
+        if scope["type"] != "lifespan" and scope["path"] not in self._open and not is_from_sibling(scope):
             try:
                 self._admit(scope)
             except ServiceError as error:
-                await problems.answer_known(Request(scope), error)(scope, receive, send)
+                await problems.refuse(scope, receive, send, error)
                 return
         await self._app(scope, receive, send)
 

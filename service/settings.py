@@ -74,6 +74,16 @@ class Settings(BaseSettings):
         "batch size, so that a draw does not depend on its neighbours",
     )
     runners: int = Field(default=1, ge=1, le=64, description="graph runs at a time; cores / threads for throughput")
+    live_samples: int = Field(
+        default=512,
+        gt=0,
+        description="samples of the steps in which live sounds are encoded; fewer: less delay and more work",
+    )
+    max_live: int = Field(default=64, gt=0, description="most streams of live sound at once; beyond it 429")
+    max_live_s: float = Field(default=14400.0, gt=0, description="longest stream of live sound, in seconds of it")
+    live_idle_s: float = Field(
+        default=30.0, gt=0, description="seconds without sound after which a stream of it is ended"
+    )
     max_body_bytes: int = Field(default=32 * 2**20, gt=0, description="largest request body")
     max_json_body_bytes: int = Field(
         default=8 * 2**20, gt=0, description="largest JSON body, which takes many times its size in memory"
@@ -91,7 +101,14 @@ class Settings(BaseSettings):
         description="most values that the largest input or output of one graph run has, what lies between is not "
         "seen; large images run in smaller batches",
     )
-    max_seconds: float = Field(default=600.0, gt=0, description="longest sound, in seconds")
+    max_seconds: float = Field(default=3600.0, gt=0, description="longest sound, in seconds")
+    max_request_seconds: float = Field(default=3600.0, gt=0, description="most seconds of all sounds of one request")
+    window_pixels: int = Field(
+        default=512, gt=0, description="side of the pieces in which larger pictures are run by models that allow it"
+    )
+    window_s: float = Field(
+        default=8.0, gt=0, description="seconds of the pieces in which longer sounds are run by models that allow it"
+    )
     max_rows: int = Field(default=1024, gt=0, description="most items of one request")
     max_importance_samples: int = Field(default=5000, gt=0, description="most importance samples of one item")
     max_queue_rows: int = Field(default=4096, gt=0, description="most rows waiting; beyond it requests get 429")

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from jaxtyping import Int32
@@ -41,7 +41,7 @@ class EventStream(Response):
         deadline: of its answer.
         progress: told by the work.
         work: gives the answer in JSON.
-        preview: shows codes as a PNG, those that are not drawn yet as grey.
+        preview: shows the codes of each link begun so far as a PNG, what is not drawn yet as grey.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class EventStream(Response):
         deadline: Deadline,
         progress: Progress,
         work: Callable[[], Awaitable[Response]],
-        preview: Callable[[Int32[NDArray[Any], "n h w"]], Awaitable[bytes]],
+        preview: Callable[[Sequence[Int32[NDArray[Any], "n *grid"]]], Awaitable[bytes]],
     ) -> None:
         self.background = None
         self._request = request
@@ -101,9 +101,9 @@ class EventStream(Response):
     async def _show(self) -> bytes | None:
         """Show what has been drawn; nothing where that fails, since the work itself will say why."""
         progress = self._progress
-        if progress.codes is None:
+        if not progress.codes:
             return None
-        done, of, codes = progress.done, progress.of, progress.codes.copy()
+        done, of, codes = progress.done, progress.of, [grid.copy() for grid in progress.codes]
         try:
             picture = await self._preview(codes)
         except ServiceError:

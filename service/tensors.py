@@ -20,12 +20,16 @@ class Tensors:
     Args:
         app: what answers everything else.
         endpoints: those that are answered here, beside the inference of the Open Inference Protocol.
+
+    Attributes:
+        app: likewise.
+        express: answers `/encode`.
     """
 
     def __init__(self, app: ASGIApp, endpoints: Sequence[Endpoint[Any]]) -> None:
         self.app = app
         self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
-        self._express = Express(self._endpoints["/encode"])
+        self.express = Express(self._endpoints["/encode"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -35,8 +39,8 @@ class Tensors:
             return
         scope["endpoint"] = endpoint
         try:
-            if endpoint is self._express.endpoint:
-                response = await self._express.handle(scope, receive)
+            if endpoint is self.express.endpoint:
+                response = await self.express.handle(scope, receive)
             else:
                 response = await endpoint.handle(Request(scope, receive))
         except problems.KNOWN as error:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import ConfigurationError
 from service.logs import QUIET_PATHS
 from service.settings import Settings
+from service.upgrade import LIVE_PATH
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
-_UNTRACED = tuple(f"{re.escape(path)}(\\?|$)" for path in sorted(QUIET_PATHS))
+_UNTRACED = tuple(f"{re.escape(path)}(\\?|$)" for path in (*sorted(QUIET_PATHS), LIVE_PATH))
 
 
 def is_on(settings: Settings) -> bool:

@@ -18,7 +18,7 @@ def card(manifest: Manifest, description: str, parameters: int) -> str:
     return f"""# {manifest.name}
 
 {description}
-
+{_warnings(manifest)}
 | | |
 | --- | --- |
 | family | {manifest.family} |
@@ -42,9 +42,9 @@ def card(manifest: Manifest, description: str, parameters: int) -> str:
 
 {_parity(manifest.parity)}
 {_variants(manifest)}
-## Pictures
+## {_kind(manifest)}
 
-Originals, each with its reconstruction to its right:
+Originals, each with its reconstruction {_beside(manifest)}:
 
 ![reconstructions](reconstructions.png)
 {_samples(manifest)}
@@ -58,6 +58,18 @@ The recipe lies beside this card; its data are wherever `--data.root` says.
 """
 
 
+def _kind(manifest: Manifest) -> str:
+    """Name what there is to be seen or heard."""
+    return "Pictures" if manifest.geometry.modality == "image" else "Sounds"
+
+
+def _beside(manifest: Manifest) -> str:
+    """Say where a reconstruction is."""
+    if manifest.geometry.modality == "image":
+        return "to its right"
+    return "behind it, to be heard in [reconstructions.wav](reconstructions.wav), and as spectrograms"
+
+
 def _commands(manifest: Manifest) -> str:
     """Say how to get the model again."""
     prior = [f"python -m training fit-prior runs/{manifest.name}"] if manifest.prior is not None else []
@@ -68,6 +80,11 @@ def _commands(manifest: Manifest) -> str:
         f"python -m training export runs/{manifest.name}",
     )
     return "\n".join(steps)
+
+
+def _warnings(manifest: Manifest) -> str:
+    """Say what a user should know first."""
+    return "".join(f"\n**Warning:** {warning}.\n" for warning in manifest.warnings)
 
 
 def _prior_rows(manifest: Manifest) -> str:
@@ -132,4 +149,6 @@ def _samples(manifest: Manifest) -> str:
     if "sample" not in manifest.capabilities:
         return ""
     order = "; a row a class, in the order above" if manifest.prior is not None and manifest.prior.classes else ""
+    if manifest.geometry.modality == "audio":
+        order = ", the classes in the order above, to be heard in [samples.wav](samples.wav)"
     return f"\nMeans of samples from the prior, not chosen{order}:\n\n![samples](samples.png)\n"

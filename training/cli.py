@@ -1,4 +1,4 @@
-"""The command line: `python -m training fit|fit-prior|evaluate|export`."""
+"""The command line: `python -m training fit|fit-prior|fit-classifier|evaluate|export`."""
 
 import argparse
 import sys
@@ -12,12 +12,15 @@ from artifact.store import Store
 from training.data import load
 from training.errors import ExportError, RecipeError, TrainingError
 from training.evaluate import evaluate_run, table
+from training.evaluation.fit_classifier import ClassifierRecipe, fit_classifier
+from training.evaluation.report import curves_of_folder, curves_of_split, judge_run
 from training.export import export
 from training.fit import Progress
 from training.fit_model import fit
 from training.fit_prior import fit_prior
-from training.recipe import read_recipe
+from training.recipe import read_recipe, read_table
 from training.run import Run
+from training.team import leads
 
 _RUNS = Path("runs")
 _OVERRIDES = "Any key of the recipe can be set as --table.key VALUE, such as --data.root PATH or --fit.steps 100."
@@ -51,12 +54,25 @@ def _parser() -> argparse.ArgumentParser:
     between = commands.add_parser("fit-prior", help="fit a prior to the codes of a fitted run", epilog=_OVERRIDES)
     between.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     between.add_argument("--resume", action="store_true", help="go on from the prior's last checkpoint")
+    between.add_argument("--link", type=int, help="only the prior of this grid of codes, from 0 (default: of all)")
     two = commands.add_parser("evaluate", help="measure a run on a split and store the figures", epilog=_OVERRIDES)
     two.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     two.add_argument("--split", choices=("train", "validation", "test"), default="test")
     two.add_argument("--samples", type=int, default=100, help="importance samples of the IWAE bound (default: 100)")
     two.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     two.add_argument("--limit", type=int, help="only the first so many examples")
+    two.add_argument(
+        "--curves", action="store_true", help="measure JPEG and WebP, or Opus, on the same files, and draw all"
+    )
+    two.add_argument(
+        "--folder", type=Path, help="as --curves, on the pictures or sounds of a folder in place of a split"
+    )
+    two.add_argument("--classifier", type=Path, help="run of a classifier, to judge reconstructions and samples by")
+    two.add_argument("--draws", type=int, default=500, help="samples that it judges (default: 500)")
+    other = commands.add_parser("fit-classifier", help="fit a classifier, to judge models by", epilog=_OVERRIDES)
+    other.add_argument("recipe", type=Path, help="recipe (.toml) with a [classifier] table")
+    other.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
+    other.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
     three = commands.add_parser("export", help="write a run's graphs and publish them", epilog=_OVERRIDES)
     three.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     three.add_argument("--store", type=Path, default=Path("pretrained"), help="where to publish (default: pretrained)")
@@ -98,7 +114,7 @@ def _fit(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         elif options.resume:
             options.resume = False
     progress = fit(run, recipe, resume=options.resume)
-    print(_summary(run, progress))
+    _tell(_summary(run, progress))
     return 0
 
 
@@ -106,9 +122,16 @@ def _fit_prior(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Fit a prior to the codes of a run's model."""
     _refuse(overrides, ("prior.", "data."), "the model is fitted, only its prior is to be")
     run = _run_of(options.run, overrides)
-    progress = fit_prior(run, run.recipe(overrides), resume=options.resume)
-    print(_summary(run.prior, progress))
+    ends = fit_prior(run, run.recipe(overrides), resume=options.resume, link=options.link)
+    for link, progress in ends.items():
+        _tell(_summary(link, progress))
     return 0
+
+
+def _tell(text: str) -> None:
+    """Print how a fit ended, once where several processes fit together."""
+    if leads():
+        print(text)
 
 
 def _summary(run: Run, progress: Progress) -> str:
@@ -135,15 +158,31 @@ def _run_of(path: Path, overrides: dict[str, str]) -> Run:
 
 def _evaluate(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Measure a run and print the figures."""
-    if options.samples < 1 or (options.limit is not None and options.limit < 1):
-        raise RecipeError("--samples and --limit are at least 1")
+    if options.samples < 1 or options.draws < 2 or (options.limit is not None and options.limit < 1):
+        raise RecipeError("--samples and --limit are at least 1, --draws is at least 2")
     _refuse(overrides, ("data.",), "the model is fitted")
     run = _run_of(options.run, overrides)
     splits = load(run.recipe(overrides).data)
+    if options.folder is not None:
+        print(curves_of_folder(run, splits, options.folder, options.limit).table())
+        return 0
     metrics = evaluate_run(
         run, splits, split=options.split, samples=options.samples, seed=options.seed, limit=options.limit
     )
     print(table(metrics))
+    if options.curves:
+        print(curves_of_split(run, splits, options.split, options.limit).table())
+    if options.classifier is not None:
+        print(table(judge_run(run, splits, options.split, Run(options.classifier), options.draws, options.seed)))
+    return 0
+
+
+def _fit_classifier(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Fit a classifier, and print how often it is right."""
+    recipe = read_table(options.recipe, ClassifierRecipe, overrides)
+    run = Run(options.output or _RUNS / recipe.name)
+    progress, accuracy = fit_classifier(run, recipe, resume=options.resume)
+    _tell(f"{_summary(run, progress)}; accuracy on the test split {accuracy:.4f}")
     return 0
 
 
@@ -170,4 +209,10 @@ def _precisions(words: str) -> tuple[Precision, ...]:
     return tuple(precision for precision in known if precision in words.split(","))
 
 
-_COMMANDS = {"fit": _fit, "fit-prior": _fit_prior, "evaluate": _evaluate, "export": _export}
+_COMMANDS = {
+    "fit": _fit,
+    "fit-prior": _fit_prior,
+    "fit-classifier": _fit_classifier,
+    "evaluate": _evaluate,
+    "export": _export,
+}

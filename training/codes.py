@@ -1,51 +1,115 @@
 """Codes of a whole split, and what can be said of them without a model."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int32, UInt8
+from jaxtyping import Float64, Int32, Shaped
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
-from models.bottleneck import VectorQuantizedBottleneck
+from models.bottleneck import DiscreteBottleneck
 from models.model import LatentVariableModel
+from models.quantizers.base import ABSENT
+from training.collapse import collapse_warning
 
 _BATCH = 100
-_PIXELS = 2**20
-"""Pixels of a batch: as many pictures of ordinary size as it may have, and fewer of large ones."""
+_VALUES = 3 * 2**20
+"""Numbers in a batch: as many examples of ordinary size as it may have, and fewer of large ones."""
 
-Codes = Int32[np.ndarray, "N h w"]
+Codes = Int32[np.ndarray, "N *grid"]
+Array = TypeVar("Array", NDArray[np.int32], Tensor)
 
 
 @torch.inference_mode()
-def encode(model: LatentVariableModel, images: UInt8[np.ndarray, "N H W C"], *, progress: bool = False) -> Codes:
-    """Give the codes of images of one size.
+def encode(
+    model: LatentVariableModel, examples: Shaped[np.ndarray, "N *data"], *, progress: bool = False
+) -> dict[str, Codes]:
+    """Give the codes of images or sounds of one size, by name as in an encoding.
 
     Args:
-        model: of one level of codes, in evaluation mode.
-        images: N of them.
+        model: of codes, in evaluation mode.
+        examples: N of them.
         progress: show a bar.
 
     Returns:
-        0 .. K - 1.
+        0 .. K - 1, of each level.
     """
-    size = max(1, min(_BATCH, _PIXELS // images[0, ..., 0].size))
-    firsts = range(0, len(images), size)
-    found = [
-        model.encode(torch.from_numpy(images[first : first + size]))["codes"].numpy()
-        for first in tqdm(firsts, unit="batch", desc="codes", disable=not progress, leave=False)
-    ]
-    return np.concatenate(found)
+    size = max(1, min(_BATCH, _VALUES // examples[0].size))
+    firsts = range(0, len(examples), size)
+    found: dict[str, list[Codes]] = {}
+    for first in tqdm(firsts, unit="batch", desc="codes", disable=not progress, leave=False):
+        for name, codes in model.encode(torch.from_numpy(examples[first : first + size])).items():
+            found.setdefault(name, []).append(codes.numpy())
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """One codebook of one level: a link of the chain of grids that a prior is over.
+
+    Attributes:
+        level: 0 for the top.
+        index: of the codebook in its level.
+        name: of the level's codes in an encoding.
+        label: for the names of figures: empty for the only one of a model, else as `level_0` or `codebook_1`.
+        num_embeddings: K.
+        several: whether the level has others, which are an axis of its codes.
+    """
+
+    level: int
+    index: int
+    name: str
+    label: str
+    num_embeddings: int
+    several: bool
+
+    def grid(self, encoding: Mapping[str, Array]) -> Array:
+        """Give its codes alone, `[N, *grid]`."""
+        codes = encoding[self.name]
+        return codes[:, self.index] if self.several else codes
+
+
+def codebooks(bottleneck: DiscreteBottleneck) -> tuple[Codebook, ...]:
+    """List the codebooks of a model in the order in which codes are drawn: levels top first, each its codebooks."""
+    quantizers, names = bottleneck.quantizers, bottleneck.code_names
+    found = []
+    for level, (quantizer, name) in enumerate(zip(quantizers, names, strict=True)):
+        for index in range(quantizer.num_codebooks):
+            several = quantizer.num_codebooks > 1
+            parts = [f"level_{level}"] * (len(names) > 1) + [f"codebook_{index}"] * several
+            found.append(Codebook(level, index, name, "_".join(parts), quantizer.num_embeddings, several))
+    return tuple(found)
+
+
+def first_codebooks(bottleneck: DiscreteBottleneck, encoding: Mapping[str, Codes], count: int) -> dict[str, Codes]:
+    """Leave out all but the first codebooks of every level.
+
+    Args:
+        bottleneck: the model's.
+        encoding: codes by name.
+        count: codebooks to keep, from 1; a level that has no more keeps all.
+
+    Returns:
+        The codes, -1 in the codebooks that are left out.
+    """
+    kept = dict(encoding)
+    for name, quantizer in zip(bottleneck.code_names, bottleneck.quantizers, strict=True):
+        if count < quantizer.num_codebooks:
+            kept[name] = kept[name].copy()
+            kept[name][:, count:] = ABSENT
+    return kept
 
 
 @torch.inference_mode()
 def downsampling(model: LatentVariableModel) -> int:
-    """Tell how many pixels a side one code stands for; 1 for a model without codes."""
-    if not isinstance(model.bottleneck, VectorQuantizedBottleneck):
+    """Tell how many pixels a side, or samples, a place of the coarsest grid stands for; 1 for a model without codes."""
+    if not isinstance(model.bottleneck, DiscreteBottleneck):
         return 1
-    one = torch.zeros(1, 1, 1, dtype=torch.int32)
-    return int(model.mean(model.bottleneck.point({"codes": one})).shape[1])
+    return int(model.mean(model.bottleneck.point(model.bottleneck.example(1))).shape[1])
 
 
 @dataclass(frozen=True)
@@ -78,7 +142,7 @@ def statistics(grids: list[Codes], num_embeddings: int) -> CodeStatistics:
     """Count codes and pairs of neighbours.
 
     Args:
-        grids: arrays of grids, each array of one size.
+        grids: arrays of grids of one codebook, in one or two dimensions, each array of one size.
         num_embeddings: K.
 
     Returns:
@@ -89,13 +153,32 @@ def statistics(grids: list[Codes], num_embeddings: int) -> CodeStatistics:
     for codes in grids:
         counts += np.bincount(codes.ravel(), minlength=num_embeddings)
         wide = codes.astype(np.int64)
-        across = wide[:, :, :-1] * num_embeddings + wide[:, :, 1:]
-        down = wide[:, :-1, 0] * num_embeddings + wide[:, 1:, 0]
-        pairs += [across.ravel(), down.ravel()]
+        across = wide[..., :-1] * num_embeddings + wide[..., 1:]
+        pairs.append(across.ravel())
+        if wide.ndim > 2:
+            down = wide[:, :-1, 0] * num_embeddings + wide[:, 1:, 0]
+            pairs.append(down.ravel())
     kinds, times = np.unique(np.concatenate(pairs), return_counts=True)
     before = np.bincount(kinds // num_embeddings, weights=times)
     order_1 = _entropy_bits(times.astype(np.float64)) - _entropy_bits(before)
     return CodeStatistics(counts, _entropy_bits(counts), max(order_1, 0.0))
+
+
+def collapse_warnings(bottleneck: DiscreteBottleneck, encodings: Sequence[Mapping[str, Codes]]) -> tuple[str, ...]:
+    """Warn of collapsed codebooks.
+
+    Args:
+        bottleneck: the model's.
+        encodings: codes by name, each of data of one size.
+
+    Returns:
+        What is wrong and what to do, of each that has collapsed.
+    """
+    found = []
+    for book in codebooks(bottleneck):
+        use = statistics([book.grid(encoding) for encoding in encodings], book.num_embeddings)
+        found.append(collapse_warning(book.label, use.perplexity, book.num_embeddings, float(use.counts.sum())))
+    return tuple(text for text in found if text is not None)
 
 
 def _entropy_bits(counts: Float64[np.ndarray, " n"]) -> float:

@@ -15,11 +15,11 @@ from tqdm import tqdm
 from artifact.bounds import BoundAccumulator, BoundEstimate, bits_per_dim
 from artifact.noise import POSTERIOR_STREAM, batch_normal
 from media.distortion import mse, psnr_db
-from models.bottleneck import GaussianBottleneck, VectorQuantizedBottleneck
+from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
 from models.model import LatentVariableModel
 from training.data import Splits
 from training.errors import RunError
-from training.evaluate_codes import evaluate_codes, mean_psnr_db
+from training.evaluate_codes import evaluate_codes, finite_mean
 from training.fit_model import variance
 from training.run import Run, write_text
 
@@ -173,7 +173,7 @@ def evaluate(
         "effective_sample_size": float(estimate.effective_sample_size.mean()),
         "bits_per_dim": float(bits_per_dim(estimate.iwae_nats, dimensions).mean()),
         "mse": float(np.concatenate(errors).mean()),
-        "psnr_db": mean_psnr_db(psnr),
+        "psnr_db": finite_mean(psnr),
         "active_units": float(active_units(np.concatenate(means))),
     }
     if rates:
@@ -221,8 +221,8 @@ def evaluate_run(
     recipe = run.recipe()
     model = run.model(recipe, splits.train.shape)
     examples = getattr(splits, split)
-    if isinstance(model.bottleneck, VectorQuantizedBottleneck):
-        prior = run.fitted_prior(recipe, model, len(splits.classes))
+    if isinstance(model.bottleneck, DiscreteBottleneck):
+        prior = run.fitted_prior(recipe, model, splits)
         metrics = evaluate_codes(model, model.bottleneck, prior, examples, limit=limit, progress=True)
         spread = variance(splits)
         if spread > 0.0:

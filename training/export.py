@@ -14,27 +14,31 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from jaxtyping import Int32
 
 from artifact import manifest as schema
 from artifact.golden import Golden
 from artifact.golden import write as write_golden
 from artifact.noise import POSTERIOR_STREAM
 from artifact.store import Artifact, Store, file_sha256
+from media.audio import write_wav
 from media.images import write_png
-from models.bottleneck import GaussianBottleneck, VectorQuantizedBottleneck
+from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
+from models.chain import Chain
 from models.model import LatentVariableModel
-from models.pixelcnn import GatedPixelCNN
-from training import codes, pictures
+from models.quantizers import VectorQuantizer
+from models.receptive_field import halos
+from training import codes, links, pictures, spectrograms
 from training.card import card
-from training.data import Examples, Splits
+from training.data import Examples, Recordings, Splits
 from training.errors import ExportError
 from training.golden import golden_outputs
 from training.graphs import graphs
 from training.graphs import prior as prior_graphs
+from training.graphs.discrete import level_downsampling
 from training.graphs.reduced import reduced_graphs, reduced_prior_graphs
-from training.graphs.spec import GraphSpec, axes, example, run_modules
-from training.parity import Comparison, Graphs, Images, measure_parity, measure_prior_parity
+from training.graphs.spec import GraphSpec, axes, by_parameter, example, run_modules
+from training.parity import Comparison, Graphs, Images, measure_parity
+from training.prior_parity import Grids, measure_prior_parity
 from training.recipe import Recipe, write_recipe
 from training.run import Run
 from training.weights import write_shared
@@ -44,8 +48,10 @@ OPSET = 20
 PARITY_EXAMPLES = 1000
 _WHOLE_PICTURES = 8
 _MAXIMUM_SIDE = 2048
+_LONGEST_S = 60
 
 _PICTURE_EXAMPLES = 32
+_SOUND_EXAMPLES = 8
 _PICTURE_SAMPLES = 64
 
 
@@ -58,20 +64,19 @@ class _Draft:
         model: with its best weights.
         prior: likewise, where there is one.
         splits: the data.
-        geometry: of an image.
+        geometry: of its data.
     """
 
     recipe: Recipe
     model: LatentVariableModel
-    prior: GatedPixelCNN | None
+    prior: Chain | None
     splits: Splits
-    geometry: schema.ImageGeometry
+    geometry: schema.Geometry
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Height and width of the grid of codes of an image that the model was fitted to."""
-        height, width, _ = self.splits.train.shape
-        return height // self.geometry.multiple_of, width // self.geometry.multiple_of
+    def any_size(self) -> bool:
+        """Whether the model takes data of any size."""
+        return not self.splits.train.uniform
 
     @cached_property
     def images(self) -> list[Images]:
@@ -79,9 +84,17 @@ class _Draft:
         return held_out(self.splits.test, self.geometry.multiple_of)
 
     @cached_property
-    def codes(self) -> Int32[np.ndarray, "N h w"]:
-        """Held-out codes, of a model with a prior."""
-        return codes.encode(self.model, self.splits.test.fixed(PARITY_EXAMPLES))
+    def grids(self) -> list[Grids]:
+        """Codes of these, link by link of a prior."""
+        books = codes.codebooks(links.codes_of(self.model))
+        encodings = [codes.encode(self.model, images) for images in self.images]
+        return [[book.grid(encoding) for book in books] for encoding in encodings]
+
+    def prior_specs(self) -> tuple[GraphSpec, ...]:
+        """List the graphs of the prior; none where there is none."""
+        if self.prior is None:
+            return ()
+        return prior_graphs.graphs(self.prior, links.codes_of(self.model).strides, any_size=self.any_size)
 
 
 def export(
@@ -111,7 +124,7 @@ def export(
     """
     recipe = run.recipe()
     model = run.model(recipe, splits.train.shape)
-    prior = run.fitted_prior(recipe, model, len(splits.classes))
+    prior = run.fitted_prior(recipe, model, splits)
     draft = _Draft(recipe, model, prior, splits, geometry(model, splits))
     measured, shown = _metrics(run), _examples(draft, show)
     with store.stage(recipe.name) as stage:
@@ -121,8 +134,7 @@ def export(
         answers = golden_outputs(recipe.name, model, specs, draft.geometry.multiple_of, run_written)
         write_golden(answers, stage / schema.GOLDEN_FILE)
         reduced = {precision: _write_variant(draft, specs, precision, answers, stage) for precision in variants}
-        for name, picture in _pictures(draft, shown).items():
-            (stage / f"{name}.png").write_bytes(write_png(picture))
+        _write_shown(draft, shown, stage)
         (stage / "recipe.toml").write_text(write_recipe(portable(recipe)), "utf-8")
         (stage / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
         described = _manifest(draft, specs, stage, parity, reduced, measured)
@@ -134,10 +146,13 @@ def export(
     return store.open(recipe.name)
 
 
-def geometry(model: LatentVariableModel, splits: Splits) -> schema.ImageGeometry:
-    """Say which images a model takes: those of the size that it was fitted to, or any where it was fitted to crops."""
-    height, width, channels = splits.train.shape
+def geometry(model: LatentVariableModel, splits: Splits) -> schema.Geometry:
+    """Say what a model takes: images of the size that it was fitted to, or any where it was fitted to crops; sounds."""
     factor = codes.downsampling(model)
+    if isinstance(splits.train, Recordings):
+        hz = splits.train.sample_rate_hz
+        return schema.AudioGeometry(sample_rate_hz=hz, multiple_of=factor, maximum=_LONGEST_S * hz // factor * factor)
+    height, width, channels = splits.train.shape
     if splits.train.uniform:
         return schema.ImageGeometry(channels=channels, height=height, width=width, multiple_of=factor)
     return schema.ImageGeometry(channels=channels, multiple_of=factor, maximum=_MAXIMUM_SIDE)
@@ -157,8 +172,11 @@ def held_out(test: Examples, multiple_of: int) -> list[Images]:
         return [test.fixed(PARITY_EXAMPLES)]
     random = np.random.Generator(np.random.Philox(key=[0, 0]))
     crops = test.batch(np.arange(PARITY_EXAMPLES) % len(test), random)
-    whole = [padded(test[index], multiple_of)[0][None] for index in range(min(_WHOLE_PICTURES, len(test)))]
-    longest = np.resize(whole[0][0].swapaxes(0, 1), (_MAXIMUM_SIDE, *whole[0].shape[1:2], whole[0].shape[3]))
+    whole = [padded(test[index], multiple_of)[0][None].copy() for index in range(min(_WHOLE_PICTURES, len(test)))]
+    if isinstance(test, Recordings):
+        longest = np.resize(whole[0][0], _LONGEST_S * test.sample_rate_hz // multiple_of * multiple_of)
+    else:
+        longest = np.resize(whole[0][0].swapaxes(0, 1), (_MAXIMUM_SIDE, *whole[0].shape[1:2], whole[0].shape[3]))
     return [crops, *whole, longest[None]]
 
 
@@ -174,12 +192,12 @@ def write_graphs(specs: tuple[GraphSpec, ...], weights: Path) -> None:
 
 def _trace(spec: GraphSpec) -> onnx.ModelProto:
     """Turn a module into an ONNX graph with its symbolic axes."""
-    arguments = tuple(example(tensor, spec.downsampling) for tensor in spec.inputs)
-    symbols = axes(spec.downsampling)
-    shapes = tuple(
+    arguments = tuple(example(tensor, spec) for tensor in spec.inputs)
+    symbols = axes(spec)
+    shapes = [
         {axis: symbols[name] for axis, name in enumerate(tensor.shape) if isinstance(name, str)}
         for tensor in spec.inputs
-    )
+    ]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing of the model's
@@ -187,7 +205,7 @@ def _trace(spec: GraphSpec) -> onnx.ModelProto:
             spec.module.eval(),
             arguments,
             dynamo=True,
-            dynamic_shapes=shapes,
+            dynamic_shapes=by_parameter(spec.module, shapes),
             input_names=[tensor.name for tensor in spec.inputs],
             output_names=[tensor.name for tensor in spec.outputs],
             opset_version=OPSET,
@@ -208,7 +226,7 @@ def _write_full(draft: _Draft, stage: Path) -> tuple[GraphSpec, ...]:
     write_graphs(specs, stage / schema.WEIGHTS_FILE)
     if draft.prior is None:
         return specs
-    added = prior_graphs.graphs(draft.prior, *draft.grid)
+    added = draft.prior_specs()
     write_graphs(added, stage / schema.PRIOR_WEIGHTS_FILE)
     return specs + added
 
@@ -232,7 +250,9 @@ def _reduced(draft: _Draft, precision: schema.Precision, *, emulated: bool = Fal
     specs = reduced_graphs(draft.model, draft.geometry, precision, emulated=emulated)
     if draft.prior is None:
         return specs
-    return specs + reduced_prior_graphs(draft.prior, *draft.grid, precision, emulated=emulated)
+    strides = links.codes_of(draft.model).strides
+    added = reduced_prior_graphs(draft.prior, strides, precision, any_size=draft.any_size, emulated=emulated)
+    return specs + added
 
 
 def _parity(draft: _Draft, comparison: Comparison) -> schema.Parity:
@@ -240,7 +260,7 @@ def _parity(draft: _Draft, comparison: Comparison) -> schema.Parity:
     parity = measure_parity(draft.model, comparison, draft.images)
     if draft.prior is None:
         return parity
-    measured = measure_prior_parity(comparison, draft.prior.num_classes, draft.codes)
+    measured = measure_prior_parity(comparison, draft.prior, draft.grids)
     return parity.model_copy(update={"prior": measured})
 
 
@@ -269,25 +289,43 @@ def _trained_numbers(draft: _Draft) -> int:
     """Count what the fit decided: parameters, and the codebook that averages keep."""
     modules = [draft.model] if draft.prior is None else [draft.model, draft.prior]
     trained = {id(value): value.numel() for module in modules for value in module.parameters()}
-    if isinstance(draft.model.bottleneck, VectorQuantizedBottleneck):
-        codebook = draft.model.bottleneck.quantizer.embedding
-        trained[id(codebook)] = codebook.numel()
+    for module in draft.model.modules():
+        if isinstance(module, VectorQuantizer):
+            trained[id(module.embedding)] = module.embedding.numel()
     return sum(trained.values())
 
 
 def _examples(draft: _Draft, show: Path | None) -> Images:
     """Choose the pictures whose reconstructions the card shows."""
     if show is not None:
+        if isinstance(draft.geometry, schema.AudioGeometry):
+            raise ExportError("--show is a folder of pictures, but the model is of sounds; leave it out")
         return pictures.to_show(show, draft.geometry)
     test = draft.splits.test.fixed()
     return test[:: max(1, len(test) // _PICTURE_EXAMPLES)][:_PICTURE_EXAMPLES]
+
+
+def _write_shown(draft: _Draft, shown: Images, stage: Path) -> None:
+    """Write what the card shows: pictures, and of sounds what can be heard as well."""
+    if isinstance(draft.splits.test, Recordings):
+        drawn = {"reconstructions": spectrograms.both(draft.model, shown[:_SOUND_EXAMPLES])}
+        if draft.prior is not None:
+            means = pictures.sample_means(draft.model, draft.prior)
+            drawn["samples"] = means[:: pictures.SAMPLES_OF_A_CLASS].numpy()
+        for name, sounds in drawn.items():
+            heard = write_wav(sounds.ravel(), sample_rate_hz=draft.splits.test.sample_rate_hz)
+            (stage / f"{name}.wav").write_bytes(heard)
+            (stage / f"{name}.png").write_bytes(write_png(spectrograms.sheet(sounds)))
+        return
+    for name, picture in _pictures(draft, shown).items():
+        (stage / f"{name}.png").write_bytes(write_png(picture))
 
 
 def _pictures(draft: _Draft, shown: Images) -> dict[str, Any]:
     """Draw what the card shows."""
     drawn = {"reconstructions": pictures.reconstructions(draft.model, shown)}
     if draft.prior is not None:
-        return drawn | {"samples": pictures.prior_samples(draft.model, draft.prior, draft.grid)}
+        return drawn | {"samples": pictures.prior_samples(draft.model, draft.prior)}
     samples = pictures.samples(draft.model, _PICTURE_SAMPLES)
     return drawn if samples is None else drawn | {"samples": samples}
 
@@ -329,7 +367,10 @@ def _manifest(
         family=recipe.model.family,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         geometry=draft.geometry,
-        latent=(_level(draft),),
+        latent=_levels(draft),
+        conditions={name: draft.splits.conditions[name] for name in draft.model.conditions},
+        windows=_windows(draft),
+        warnings=_warnings(draft),
         graphs=roles,
         variants=dict(variants),
         files=files,
@@ -353,34 +394,55 @@ def _manifest(
     )
 
 
-def _level(draft: _Draft) -> schema.Level:
+def _levels(draft: _Draft) -> tuple[schema.Level, ...]:
     """Describe the latents."""
     bottleneck = draft.model.bottleneck
-    if isinstance(bottleneck, VectorQuantizedBottleneck):
-        quantizer = bottleneck.quantizer
-        return schema.DiscreteLevel(
-            num_embeddings=quantizer.num_embeddings,
-            embedding_dim=quantizer.embedding_dim,
-            downsampling=draft.geometry.multiple_of,
+    if isinstance(bottleneck, DiscreteBottleneck):
+        return tuple(
+            schema.DiscreteLevel(
+                num_embeddings=quantizer.num_embeddings,
+                embedding_dim=quantizer.embedding_dim,
+                num_codebooks=quantizer.num_codebooks,
+                downsampling=level_downsampling(draft.geometry.multiple_of, bottleneck.strides, level),
+            )
+            for level, quantizer in enumerate(bottleneck.quantizers)
         )
     if isinstance(bottleneck, GaussianBottleneck):
-        return schema.ContinuousLevel(dimensions=bottleneck.dimensions)
+        return (schema.ContinuousLevel(dimensions=bottleneck.dimensions),)
     raise ExportError(f"the manifest has no level for a {type(bottleneck).__name__}")
+
+
+def _windows(draft: _Draft) -> schema.Windows | None:
+    """Say how far a place of a model of data of any size reaches."""
+    bottleneck = draft.model.bottleneck
+    if not draft.any_size or not isinstance(bottleneck, DiscreteBottleneck):
+        return None
+    channels = getattr(draft.geometry, "channels", 1)
+    found = halos(draft.model, bottleneck, channels, draft.geometry.multiple_of)
+    return schema.Windows(encode_halo=found.encode, decode_halo=found.decode)
+
+
+def _warnings(draft: _Draft) -> tuple[str, ...]:
+    """Say what a user should know: of codebooks whether they have collapsed, on held-out data."""
+    if not isinstance(draft.model.bottleneck, DiscreteBottleneck):
+        return ()
+    return codes.collapse_warnings(draft.model.bottleneck, [codes.encode(draft.model, draft.images[0])])
 
 
 def _code_prior(draft: _Draft, roles: dict[str, schema.Graph], files: dict[str, str]) -> schema.CodePrior | None:
     """Describe the learned prior, where there is one."""
     if draft.prior is None:
         return None
-    conditions = {"label": draft.splits.classes} if draft.prior.num_classes else {}
     return schema.CodePrior(
-        links=(schema.Link(grid=draft.grid),), conditions=conditions, prior_hash=schema.prior_hash(roles, files)
+        links=prior_graphs.links(draft.prior, any_size=draft.any_size),
+        conditions={name: draft.splits.conditions[name] for name in draft.prior.conditions},
+        prior_hash=schema.prior_hash(roles, files),
     )
 
 
 def _capabilities(draft: _Draft) -> tuple[schema.Capability, ...]:
     """Say what the model can answer: it samples where it has a prior, and compresses where it has codes."""
-    discrete = isinstance(draft.model.bottleneck, VectorQuantizedBottleneck)
+    discrete = isinstance(draft.model.bottleneck, DiscreteBottleneck)
     samples: tuple[schema.Capability, ...] = () if discrete and draft.prior is None else ("sample",)
     packs: tuple[schema.Capability, ...] = ("compress", "decompress") if discrete else ()
     return ("encode", "decode", "reconstruct", *samples, "likelihood", *packs)

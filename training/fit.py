@@ -6,6 +6,7 @@ and a resumed run repeats an unbroken one bit for bit on the CPU.
 
 import math
 import signal
+import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -16,7 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -27,6 +27,7 @@ from training.errors import RunError
 from training.objectives import Objective
 from training.recipe import Device, FitConfig
 from training.run import Run
+from training.team import Team
 
 ParamList = tuple[Tensor, ...] | list[Tensor]
 
@@ -179,12 +180,8 @@ class Fit:
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.logger = TensorBoardLogger(run.path, name=None, version="")
-        self.fabric = Fabric(
-            accelerator=accelerator(self.config.device),
-            devices=1,
-            precision=self.config.precision,
-            loggers=self.logger,
-        )
+        self.team = Team(accelerator(self.config.device), self.config, self.logger)
+        self.fabric = self.team.fabric
         torch.manual_seed(self.config.seed)
         self.objective = task.objective()
         for weight in self.objective.parameters():
@@ -224,6 +221,8 @@ class Fit:
 
     def save(self) -> None:
         """Write the last checkpoint."""
+        if not self.team.leads:
+            return
         optimizers = {
             f"optimizer.{group}": checkpoint.optimizer_tensors(optimizer)
             for group, optimizer in self.optimizers.items()
@@ -233,18 +232,22 @@ class Fit:
 
     def loop(self) -> Progress:
         """Step until the recipe's steps are done, the bound has stopped rising, or SIGINT or SIGTERM asks to stop."""
-        bar = tqdm(total=self.config.steps, initial=self.progress.step, unit="step", desc=self.task.name)
+        hidden = not self.team.leads
+        bar = tqdm(
+            total=self.config.steps, initial=self.progress.step, unit="step", desc=self.task.name, disable=hidden
+        )
         with bar, _stop_requested() as stop:
             while self.progress.step < self.config.steps and self.progress.stale < self.config.patience:
                 bound = self.step()
                 self.progress.step += 1
+                stopping = self.team.any(stop.is_set())
                 bar.update()
                 bar.set_postfix_str(f"bound {bound:.2f} best {self.progress.best_nats:.2f} nats", refresh=False)
                 if self.progress.step % self.config.validate_every == 0 or self.progress.step == self.config.steps:
                     self.look()
-                elif self.progress.step % self.config.checkpoint_every == 0 or stop.is_set():
+                elif self.progress.step % self.config.checkpoint_every == 0 or stopping:
                     self.save()
-                if stop.is_set():
+                if stopping:
                     self.save()
                     break
         return self.progress
@@ -252,13 +255,16 @@ class Fit:
     def step(self) -> float:
         """Do one optimiser step for every group; give the batch's mean bound in nats."""
         step, config = self.progress.step, self.config
-        torch.manual_seed(int(np.random.Philox(key=[config.seed, step]).random_raw() >> np.uint64(1)))
-        batch = tuple(tensor.to(self.fabric.device) for tensor in self.task.batch(step))
+        self.team.seed(config.seed, step)
+        batch = tuple(self.team.share(tensor).to(self.fabric.device) for tensor in self.task.batch(step))
         self.objective.train()
         with self.fabric.autocast():
             for part in self.objective.steps(*batch):
-                self._minimise(part.group, part.loss)
-                self._follow({"bound_nats": part.log_p_nats, f"{part.group}_loss": part.loss, **part.figures})
+                followed = self.team.means(
+                    {"bound_nats": part.log_p_nats, f"{part.group}_loss": part.loss, **part.figures}
+                )
+                self._minimise(part.group, part.loss, followed[f"{part.group}_loss"])
+                self._follow(followed)
         self.average.update_parameters(self.objective.model)
         if step % _LOG_EVERY == 0 or step == config.steps - 1:
             self.progress.figures = {name: float(np.mean(values)) for name, values in self._recent.items()}
@@ -267,19 +273,20 @@ class Fit:
             self.fabric.log_dict({f"train/{name}": value for name, value in figures.items()}, step=step)
         return self._recent["bound_nats"][-1]
 
-    def _follow(self, figures: dict[str, Tensor]) -> None:
+    def _follow(self, figures: dict[str, float]) -> None:
         """Keep the figures of the last steps."""
         for name, value in figures.items():
-            self._recent[name].append(value.item())
+            self._recent[name].append(value)
 
-    def _minimise(self, group: str, loss: torch.Tensor) -> None:
+    def _minimise(self, group: str, loss: torch.Tensor, mean_loss: float) -> None:
         """Take a gradient step, or skip and count it where the loss or the gradient is not finite."""
         optimizer = self.optimizers[group]
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         parameters = self.objective.groups()[group]
+        self.team.average_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        if not (math.isfinite(mean_loss) and torch.isfinite(norm)):
             self.progress.skipped += 1
             return
         for settings in optimizer.param_groups:
@@ -289,17 +296,27 @@ class Fit:
     def look(self) -> None:
         """Measure the validation bound of the averaged weights, keep them if they are the best, log pictures."""
         progress = self.progress
-        score = self.task.score_nats(self.averaged)
+        score = self.team.from_leader(lambda: self.task.score_nats(self.averaged))
         self.fabric.log_dict({"validation/bound_nats": score}, step=progress.step)
         if score > progress.best_nats:
             progress.best_nats, progress.best_step, progress.stale = score, progress.step, 0
             counters = {"step": progress.step, "validation_nats": score} | self.task.origin
-            checkpoint.write(self.run.best, {"model": self.averaged.state_dict()}, counters)
+            if self.team.leads:
+                checkpoint.write(self.run.best, {"model": self.averaged.state_dict()}, counters)
         else:
             progress.stale += 1
+        if self.team.leads:
+            self._show()
+        self.save()
+
+    def _show(self) -> None:
+        """Log what cannot be seen from figures."""
+        progress = self.progress
+        for warning in self.objective.warnings():
+            tqdm.write(f"{self.task.name}, step {progress.step}: warning: {warning}", file=sys.stderr)
+            self.logger.experiment.add_text("warning", warning, progress.step)
         for name, picture in self.task.pictures(self.averaged).items():
             self.logger.experiment.add_image(name, picture, progress.step, None, "HWC")
-        self.save()
 
 
 @contextmanager

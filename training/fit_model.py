@@ -1,16 +1,19 @@
-"""Fitting a model to images."""
+"""Fitting a model to pictures or sounds."""
 
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.families import build as build_family
 from models.model import LatentVariableModel
-from models.networks import ImageShape
-from training import pictures
-from training.data import Splits, load
+from training import pictures, spectrograms
+from training.data import Recordings, Splits, load
+from training.data.splits import Labels
 from training.errors import RecipeError, RunError
 from training.fit import Fit, Progress, batch_indices
 from training.objectives import SGVB
@@ -20,6 +23,7 @@ from training.run import Run
 _VALIDATION_BATCH = 500
 _VALIDATION_PIXELS = 2**20
 _PICTURE_EXAMPLES = 32
+_PICTURE_SOUNDS = 8
 _CROPS = 1
 """Key of the random crops and flips, apart from that of the order of examples."""
 
@@ -40,27 +44,28 @@ class ModelTask:
 
     def objective(self) -> SGVB:
         """Make the objective with a fresh model."""
-        height, width, channels = self.splits.train.shape
-        try:
-            model = self.recipe.model.build(ImageShape(channels, height, width))
-        except ValueError as error:
-            raise RecipeError(f"the model does not fit the data: {error}") from error
-        return SGVB(model, self.recipe.objective, variance(self.splits))
+        model = build(self.recipe, self.splits)
+        self.fitted = SGVB(model, self.recipe.objective, variance(self.splits))
+        return self.fitted
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """Give the images of a step."""
+        """Give the examples of a step, and what is known of them that the decoder takes."""
         examples, config = self.splits.train, self.config
         indices = batch_indices(config.seed, step, config.batch_size, len(examples))
         random = np.random.Generator(np.random.Philox(key=[config.seed, step], counter=[0, 0, 0, _CROPS]))
-        return (torch.from_numpy(examples.batch(indices, random)),)
+        known = (torch.from_numpy(examples.conditions[name][indices]) for name in self.fitted.model.conditions)
+        return torch.from_numpy(examples.batch(indices, random)), *known
 
     def score_nats(self, model: nn.Module) -> float:
-        """Give the mean ELBO over the validation split."""
-        return validation_elbo(cast("LatentVariableModel", model), self.validation, self.config.seed)
+        """Give the mean ELBO over the validation split, less the auxiliary loss of sounds where the recipe has one."""
+        examples = self.splits.validation
+        return validation_score(cast("LatentVariableModel", model), self.validation, examples.conditions, self.fitted)
 
     def pictures(self, model: nn.Module) -> dict[str, UInt8[np.ndarray, "height width C"]]:
         """Show reconstructions of the validation split, and samples where the model can draw them."""
         fitted = cast("LatentVariableModel", model)
+        if self.validation.dtype == np.float32:
+            return {"reconstructions": spectrograms.sheet(spectrograms.both(fitted, self.validation[:_PICTURE_SOUNDS]))}
         shown = {"reconstructions": pictures.reconstructions(fitted, self.validation[:_PICTURE_EXAMPLES])}
         samples = pictures.samples(fitted, 64)
         return shown if samples is None else shown | {"samples": samples}
@@ -68,6 +73,8 @@ class ModelTask:
 
 def variance(splits: Splits) -> float:
     """Give the variance of the training split's values around their common mean, in squared units of theirs."""
+    if isinstance(splits.train, Recordings):
+        return float(np.concatenate(splits.train.sounds).astype(np.float64).var())
     counts = np.zeros(256, dtype=np.int64)
     for index in range(len(splits.train)):
         counts += np.bincount(splits.train[index].ravel(), minlength=256)
@@ -76,26 +83,54 @@ def variance(splits: Splits) -> float:
 
 
 @torch.no_grad()
-def validation_elbo(model: LatentVariableModel, images: UInt8[np.ndarray, "N H W C"], seed: int) -> float:
-    """Give the mean ELBO over a split, one sample each, with the same noise at every call.
+def validation_score(
+    model: LatentVariableModel, x: NDArray[np.generic], conditions: Mapping[str, Labels], objective: SGVB
+) -> float:
+    """Give the mean ELBO over a split, one sample each, less the objective's auxiliary loss where it has one.
 
     Args:
         model: in evaluation mode.
-        images: the split.
-        seed: of the noise.
+        x: the split.
+        conditions: what is known of each example.
+        objective: what is minimised.
 
     Returns:
         Nats.
     """
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     total = 0.0
-    size = max(1, min(_VALIDATION_BATCH, _VALIDATION_PIXELS // images[0, ..., 0].size))
-    for first in range(0, len(images), size):
-        x = torch.from_numpy(images[first : first + size]).to(device)
-        noise = torch.randn(len(x), 1, model.bottleneck.noise_dimensions, generator=generator).to(device)
-        total += model.bound(x, noise).elbo.sum().item()
-    return total / len(images)
+    size = max(1, min(_VALIDATION_BATCH, _VALIDATION_PIXELS // x[0].size))
+    for first in range(0, len(x), size):
+        part = slice(first, first + size)
+        batch = torch.from_numpy(x[part]).to(device)
+        known = {name: torch.from_numpy(conditions[name][part]).to(device) for name in model.conditions}
+        noise = torch.randn(len(batch), 1, model.bottleneck.noise_dimensions, generator=generator).to(device)
+        found = model(batch, noise, known)
+        total += found.bound.elbo.sum().item()
+        auxiliary = objective.auxiliary_nats(batch, found.params)
+        total -= 0.0 if auxiliary is None else auxiliary.double().sum().item()
+    return total / len(x)
+
+
+def build(recipe: Recipe, splits: Splits) -> LatentVariableModel:
+    """Make a recipe's model for its data.
+
+    Raises:
+        RecipeError: it does not fit them.
+    """
+    try:
+        model = build_family(recipe.model, splits.train.shape)
+    except ValueError as error:
+        raise RecipeError(f"the model does not fit the data: {error}") from error
+    for name, count in model.conditions.items():
+        found = len(splits.conditions.get(name, ()))
+        if found != count:
+            raise RecipeError(
+                f"the decoder tells {count} classes of {name!r} apart, {splits.name} has {found}; set "
+                f"model.num_{name}s to {found}"
+            )
+    return model
 
 
 def fit(run: Run, recipe: Recipe, *, resume: bool) -> Progress:

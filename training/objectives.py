@@ -10,9 +10,13 @@ from jaxtyping import Float, Int, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.bottleneck import Level
+from models.bottleneck import DiscreteBottleneck, Latent
 from models.code_priors import CodePrior
+from models.likelihoods import Params
 from models.model import LatentVariableModel, Pass
+from training.codes import codebooks
+from training.collapse import CodeWatch
+from training.spectral import SpectralLoss
 
 
 class SGVBConfig(BaseModel):
@@ -22,6 +26,9 @@ class SGVBConfig(BaseModel):
         estimator: `analytic` takes the rate in closed form where there is one (SGVB-B), `sampled` from the same noise
             (SGVB-A).
         samples: L, samples of z for each example.
+        spectral_weight: of the spectral loss of sounds (`training.spectral`), in nats a sample: an auxiliary loss,
+            which no bound carries.
+        unconditional: share of the examples whose condition is hidden from the decoder, so that it also knows none.
         kl_warmup_steps: steps over which the weight of the rate in the loss rises from 0 to 1; bounds never carry it.
     """
 
@@ -31,6 +38,8 @@ class SGVBConfig(BaseModel):
     estimator: Literal["analytic", "sampled"] = "analytic"
     samples: int = Field(default=1, gt=0)
     kl_warmup_steps: int = Field(default=0, ge=0)
+    spectral_weight: float = Field(default=0.0, ge=0)
+    unconditional: float = Field(default=0.2, gt=0, le=1)
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,10 @@ class Objective(nn.Module, ABC):
             A step for each group.
         """
 
+    def warnings(self) -> tuple[str, ...]:
+        """Say what is going wrong, each with what to do about it."""
+        return ()
+
 
 class SGVB(Objective):
     """Stochastic gradient variational Bayes (Kingma & Welling 2014, eqs. 6 and 7): loss = -(reconstruction - w rate).
@@ -93,22 +106,44 @@ class SGVB(Objective):
         self.model = model
         self.config = config
         self.variance = variance
+        self.spectral = SpectralLoss() if config.spectral_weight else None
+        self.watch = CodeWatch()
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.int64))
 
-    def steps(self, *batch: Shaped[Tensor, "B H W C"]) -> Iterator[Step]:
-        """Give the one step of a batch of images; see `Objective.steps`."""
-        (x,) = batch
+    def warnings(self) -> tuple[str, ...]:
+        """Warn of collapsed codebooks."""
+        return self.watch.warnings()
+
+    def steps(self, *batch: Shaped[Tensor, "B ..."]) -> Iterator[Step]:
+        """Give the one step of a batch: data, and their class for each condition; see `Objective.steps`."""
+        x, *known = batch
+        conditions = {
+            name: torch.where(torch.rand(len(x), device=x.device) < self.config.unconditional, count, classes)
+            for (name, count), classes in zip(self.model.conditions.items(), known, strict=True)
+        }
         samples = self.config.samples if self.model.bottleneck.noise_dimensions else 1
         noise = torch.randn(len(x), samples, self.model.bottleneck.noise_dimensions, device=x.device)
-        found = self.model(x, noise)
+        found = self.model(x, noise, conditions)
         bound = found.bound
         rate = bound.rate if self.config.estimator == "analytic" else bound.sampled_rate
         loss = (self._rate_weight() * rate - bound.reconstruction).mean()
         for level in found.latent:
             if level.penalty is not None:
                 loss = loss + 0.5 * x[0].numel() * level.penalty.mean()
+        auxiliary = self.auxiliary_nats(x, found.params)
+        figures = self._figures(x, found)
+        if auxiliary is not None:
+            loss = loss + auxiliary.mean()
+            figures["spectral_nats"] = auxiliary.detach().mean()
         self.steps_done += 1
-        yield Step("model", loss, bound.elbo.detach().mean(), self._figures(x, found))
+        yield Step("model", loss, bound.elbo.detach().mean(), figures)
+
+    def auxiliary_nats(self, x: Shaped[Tensor, "B T"], params: Params) -> Float[Tensor, " B"] | None:
+        """Give the spectral loss of sounds times its weight; None where the recipe gives it none."""
+        if self.spectral is None:
+            return None
+        distance = self.spectral(self.model.likelihood.mean(params).mean(1), x)
+        return self.config.spectral_weight * x[0].numel() * distance
 
     def _rate_weight(self) -> float:
         """Give the weight of the rate in this step's loss, 0 .. 1."""
@@ -124,45 +159,47 @@ class SGVB(Objective):
             "rate_nats": found.bound.rate.mean(),
             "mse_over_variance": error / self.variance,
         }
-        return figures | {
-            f"{name}{index or ''}": value
-            for index, level in enumerate(found.latent)
-            for name, value in _code_figures(level).items()
+        return figures | self._code_figures(found.latent)
+
+    def _code_figures(self, latent: Latent) -> dict[str, Float[Tensor, ""]]:
+        """Measure the codes of the last batches, and what they cost in the loss, where there are some."""
+        if not isinstance(self.model.bottleneck, DiscreteBottleneck):
+            return {}
+        levels = zip(self.model.bottleneck.code_names, latent, strict=True)
+        encoding = {name: level.codes for name, level in levels if level.codes is not None}
+        figures = {
+            "penalty": torch.stack([level.penalty.mean() for level in latent if level.penalty is not None]).sum()
         }
-
-
-def _code_figures(level: Level) -> dict[str, Float[Tensor, ""]]:
-    """Measure the codes of a batch, where there are some."""
-    if level.codes is None or level.penalty is None:
-        return {}
-    shares = torch.bincount(level.codes.flatten()).double() / level.codes.numel()
-    return {"perplexity": torch.special.entr(shares).sum().exp(), "penalty": level.penalty.mean()}
+        for book in codebooks(self.model.bottleneck):
+            name = f"perplexity_{book.label}" if book.label else "perplexity"
+            figures[name] = self.watch.add(book.label, book.grid(encoding), book.num_embeddings)
+        return figures
 
 
 class CodeLength(Objective):
-    """Least code length of a prior over codes: loss = -log p(codes given class).
+    """Least code length of a grid of codes: loss = -log p(codes given the grids before it and what is known).
 
     Args:
-        model: the prior.
-        num_classes: of the labels; 0 where it takes none.
-        unconditional: share of the examples whose class is hidden, so that the prior also knows codes of no class.
+        model: the prior of the grid.
+        unconditional: share of the examples of which each condition is hidden, so that the prior also knows codes of
+            which nothing, or not everything, is known.
     """
 
     model: CodePrior
 
-    def __init__(self, model: CodePrior, num_classes: int, unconditional: float) -> None:
+    def __init__(self, model: CodePrior, unconditional: float) -> None:
         super().__init__()
         self.model = model
-        self.num_classes = num_classes
         self.unconditional = unconditional
 
     def steps(self, *batch: Int[Tensor, "B ..."]) -> Iterator[Step]:
-        """Give the one step of a batch of grids and, where the prior takes them, their classes."""
-        codes, *labels = batch
-        condition = None
-        if labels:
-            hidden = torch.rand(len(codes), device=codes.device) < self.unconditional
-            condition = torch.where(hidden, self.num_classes, labels[0])
-        log_p = self.model.log_prob(codes, condition)
+        """Give the one step of a batch: a class of each example for each condition, the earlier grids, the grid."""
+        known = len(self.model.conditions)
+        *earlier, codes = batch[known:]
+        conditions = {
+            name: torch.where(torch.rand(len(codes), device=codes.device) < self.unconditional, classes, found)
+            for (name, classes), found in zip(self.model.conditions.items(), batch[:known], strict=True)
+        }
+        log_p = self.model.log_prob(codes, self.model.given(earlier), conditions)
         bits = -log_p.detach().mean() / (codes[0].numel() * torch.log(torch.tensor(2.0)))
         yield Step("model", -log_p.mean(), log_p.detach().mean(), {"bits_per_token": bits})

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from jaxtyping import Bool, Float32, Float64, Int32, UInt8
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from artifact import manifest as schema
-from artifact.codes import Arrays, complete, draw_codes, sample_raster
+from artifact.codes import Arrays
 from artifact.golden import TOLERANCES, Run, number_error
-from artifact.noise import CODES_STREAM, POSTERIOR_STREAM, batch_normal, batch_uniform
-from models.bottleneck import GaussianBottleneck, VectorQuantizedBottleneck
+from artifact.noise import POSTERIOR_STREAM, batch_normal
+from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
 from models.model import LatentVariableModel
+from training.codes import first_codebooks
 from training.errors import ExportError
 from training.graphs.spec import GraphSpec
 
@@ -23,6 +24,8 @@ TENSOR_TOLERANCE = 1e-4
 """Largest |onnx - torch| / (1 + |torch|): atol and rtol of 1e-4 together."""
 BOUND_TOLERANCE = 1e-6
 """Largest difference of a bound, in nats per data dimension."""
+SOUND_BOUND_FACTOR = 10.0
+"""By how much more it may be for sounds: of their finer values, of 16 bits, the rounding of a mean counts for more."""
 REDUCED_BOUND_TOLERANCE = 1e-3
 """Likewise of a variant."""
 NEAR_TIE = 1e-4
@@ -30,7 +33,6 @@ NEAR_TIE = 1e-4
 
 _BATCH = 100
 _SAMPLES = 4
-_DRAWN_GRIDS = 32
 
 Images = UInt8[np.ndarray, "N H W C"]
 
@@ -166,17 +168,18 @@ def measure_parity(model: LatentVariableModel, comparison: Comparison, batches: 
     bottleneck = model.bottleneck
     if isinstance(bottleneck, GaussianBottleneck):
         errors = [_compare_continuous(bottleneck, comparison, x, i * _BATCH) for i, x in enumerate(batches)]
-    elif isinstance(bottleneck, VectorQuantizedBottleneck):
+    elif isinstance(bottleneck, DiscreteBottleneck):
         codes = _compare_codes(model, bottleneck, comparison, batches)
-        errors = [_compare_discrete(model, comparison, x) for x in batches]
+        errors = [_compare_discrete(model, bottleneck, comparison, x) for x in batches]
     else:
         raise ExportError(f"there is no parity to measure for a {type(bottleneck).__name__}")
     tensor, bound = (float(error) for error in np.max(errors, axis=0))
     limits = comparison.limits
-    if not (tensor <= limits.tensor and bound <= limits.bound):
+    bound_limit = limits.bound * (SOUND_BOUND_FACTOR if batches[0].ndim == 2 else 1.0)
+    if not (tensor <= limits.tensor and bound <= bound_limit):
         raise ExportError(
             f"the exported graphs differ from the model: tensors by {tensor:.2e} (at most {limits.tensor:g}), bounds "
-            f"by {bound:.2e} nats a dimension (at most {limits.bound:g}); {limits.consequence}"
+            f"by {bound:.2e} nats a dimension (at most {bound_limit:g}); {limits.consequence}"
         )
     return schema.Parity(
         examples=sum(map(len, batches)), tensor_error=tensor, bound_error_nats_per_dim=bound, codes=codes
@@ -203,9 +206,11 @@ def _weight(terms: Arrays) -> NDArray[np.float64]:
 
 
 def _compare_codes(
-    model: LatentVariableModel, bottleneck: VectorQuantizedBottleneck, comparison: Comparison, batches: list[Images]
+    model: LatentVariableModel, bottleneck: DiscreteBottleneck, comparison: Comparison, batches: list[Images]
 ) -> schema.CodesParity:
     """Count codes, near-ties among them, and codes that differ.
+
+    Where a level of an example differs, the levels below it choose from something else, and so do not count.
 
     Raises:
         ExportError: codes differ that are no near-ties.
@@ -213,113 +218,36 @@ def _compare_codes(
     differs, close = [], []
     for x in batches:
         hidden = model.hidden(torch.from_numpy(x))
-        codes = bottleneck.encoding(hidden)["codes"].numpy()
-        margins = bottleneck.quantizer.margins(hidden.permute(0, 2, 3, 1)).numpy()
-        differs.append(np.any([one["codes"] != codes for one in comparison.found("encode", {"x": x})], axis=0).ravel())
-        close.append(margins.ravel() <= NEAR_TIE)
+        codes, margins = bottleneck.encoding(hidden), bottleneck.margins(hidden)
+        found = comparison.found("encode", {"x": x})
+        same = np.ones(len(x), dtype=np.bool_)
+        for name, expected in codes.items():
+            other = np.any([one[name] != expected.numpy() for one in found], axis=0)
+            differs.append(other[same].ravel())
+            close.append(margins[name].numpy()[same].ravel() <= NEAR_TIE)
+            same &= ~other.reshape(len(x), -1).any(axis=1)
     different, near = np.concatenate(differs), np.concatenate(close)
     comparison.check_codes("the exported graphs give other codes than the model", different, near)
     return schema.CodesParity(compared=near.size, near_ties=int(near.sum()), differing=int(different.sum()))
 
 
-def _compare_discrete(model: LatentVariableModel, comparison: Comparison, x: Images) -> tuple[float, float]:
-    """Compare the graphs of codes on a batch: the errors of tensors and of bounds."""
-    codes = model.encode(torch.from_numpy(x))["codes"].numpy()
-    tensors = [comparison.tensor_error(role, {"codes": codes}) for role in ("embed", "decode")]
-    return float(np.max(tensors)), comparison.bound_error("log_likelihood", {"x": x, "codes": codes}, _pixels)
+def _compare_discrete(
+    model: LatentVariableModel, bottleneck: DiscreteBottleneck, comparison: Comparison, x: Images
+) -> tuple[float, float]:
+    """Compare the graphs of codes on a batch, with all codebooks and with the first alone: tensors and bounds."""
+    codes = {name: value.numpy() for name, value in model.encode(torch.from_numpy(x)).items()}
+    conditions = {name: np.arange(len(x)) % (count + 1) for name, count in model.conditions.items()}
+    tensors, bounds = [], []
+    for codebooks in {1, max(quantizer.num_codebooks for quantizer in bottleneck.quantizers)}:
+        given = first_codebooks(bottleneck, codes, codebooks)
+        tensors.append(comparison.tensor_error("embed", given))
+        tensors.append(comparison.tensor_error("decode", given | conditions))
+        bounds.append(comparison.bound_error("log_likelihood", {"x": x} | given | conditions, _pixels))
+    return float(np.max(tensors)), float(np.max(bounds))
 
 
 def _pixels(outputs: Arrays) -> NDArray[np.float64]:
-    """Add up the pixels of every image."""
-    total: NDArray[np.float64] = outputs["log_p_x_given_z"].sum(axis=(1, 2))
+    """Add up the pixels or samples of every example."""
+    log_p = outputs["log_p_x_given_z"]
+    total: NDArray[np.float64] = log_p.reshape(len(log_p), -1).sum(axis=1)
     return total
-
-
-@torch.inference_mode()
-def measure_prior_parity(comparison: Comparison, classes: int, codes: Int32[np.ndarray, "N h w"]) -> schema.PriorParity:
-    """Compare the written prior with the model's on held-out codes, and its steps with its parallel pass on drawn ones.
-
-    Args:
-        comparison: of its graphs.
-        classes: that the prior can be conditioned on; 0 for none.
-        codes: held out.
-
-    Returns:
-        What was measured.
-
-    Raises:
-        ExportError: a difference is beyond tolerance.
-    """
-    limits = comparison.limits
-    batches = ((first, codes[first : first + _BATCH]) for first in range(0, len(codes), _BATCH))
-    errors = [
-        comparison.tensor_error("prior", {"codes": batch} | _conditions(first, len(batch), classes))
-        for first, batch in batches
-    ]
-    drawn = [_draw(comparison, run, codes.shape[1:], classes) for run in comparison.runs]
-    logits_error, incremental_error = float(np.max(errors)), float(np.max([one.error for one in drawn]))
-    if not (logits_error <= limits.tensor and incremental_error <= limits.tensor):
-        raise ExportError(
-            f"the exported prior differs: from the model by {logits_error:.2e}, and its steps from its parallel pass "
-            f"by {incremental_error:.2e} (at most {limits.tensor:g}); {limits.consequence}"
-        )
-    differs, close = (np.concatenate(parts) for parts in zip(*((one.differs, one.close) for one in drawn), strict=True))
-    comparison.check_codes("the steps of the exported prior draw other codes than its parallel pass", differs, close)
-    return schema.PriorParity(
-        examples=len(codes),
-        logits_error=logits_error,
-        incremental_error=incremental_error,
-        drawn=differs.size,
-        differing=int(differs.sum()),
-    )
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """Codes drawn step by step, beside those that the parallel pass would draw from the same noise.
-
-    Attributes:
-        error: of the steps' logits.
-        differs: which codes differ.
-        close: which noise lies next to the border between two codes.
-    """
-
-    error: float
-    differs: Bool[np.ndarray, " places"]
-    close: Bool[np.ndarray, " places"]
-
-
-def _draw(comparison: Comparison, run: Run, grid: tuple[int, ...], classes: int) -> _Draw:
-    """Draw grids by the steps of a prior, and see what its parallel pass makes of them."""
-    height, width = grid
-    uniform = batch_uniform(0, 0, _DRAWN_GRIDS, height * width, stream=CODES_STREAM)
-    given = _conditions(0, _DRAWN_GRIDS, classes)
-    told: list[NDArray[np.generic]] = []
-
-    def step(role: str, feeds: Arrays) -> Arrays:
-        answer = run(role, feeds)
-        if role == "prior_pixel":
-            told.append(answer["logits"])
-        return answer
-
-    condition = given["condition"].astype(np.int64) if given else None
-    codes = complete(sample_raster(comparison.reference, height, width, uniform, condition), step)
-    parallel = run("prior", {"codes": codes} | given)["logits"].reshape(codes.size, -1).astype(np.float32)
-    stepwise = np.stack(told, axis=1).reshape(codes.size, -1)
-    again = draw_codes(parallel, uniform.ravel())
-    return _Draw(
-        comparison.limits.error(stepwise, parallel), again != codes.ravel(), _near_border(parallel, uniform.ravel())
-    )
-
-
-def _near_border(logits: Float32[np.ndarray, "N K"], uniform: Float64[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
-    """Tell draws whose number lies next to the border between two codes."""
-    weights = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    borders = weights.cumsum(axis=1) / weights.sum(axis=1, keepdims=True)
-    near: NDArray[np.bool_] = np.abs(borders - uniform[:, None]).min(axis=1) <= NEAR_TIE
-    return near
-
-
-def _conditions(first: int, batch: int, classes: int) -> Arrays:
-    """Give the input that names classes, none among them, where there is one."""
-    return {"condition": np.arange(first, first + batch) % (classes + 1)} if classes else {}

@@ -1,26 +1,33 @@
 """Pictures of what a model does: originals beside reconstructions, and samples from the prior."""
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from artifact.manifest import ImageGeometry
 from artifact.noise import CODES_STREAM, PRIOR_STREAM, batch_normal, batch_uniform
 from media.images import contact_sheet, from_pillow, to_pillow
-from models.bottleneck import GaussianBottleneck
+from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
+from models.chain import Chain, LinkGrid, joined
+from models.code_priors import CodePrior
 from models.model import LatentVariableModel
-from models.pixelcnn import GatedPixelCNN
+from models.quantizers.base import ABSENT
 from training.data import Photographs
 from training.data.pictures import read_folder
-from training.graphs.prior import draw
+from training.graphs.prior import Asked, draw, draw_link
+from training.links import codes_of
 
-_SAMPLES_OF_A_CLASS = 8
+SAMPLES_OF_A_CLASS = 8
 _CLASSES = 10
 _SAMPLES = 64
+_PLACES = 2**14
+"""Of all samples together, which are drawn one after the other."""
 
 
 def intensities(mean: torch.Tensor) -> UInt8[np.ndarray, "B H W C"]:
@@ -102,24 +109,77 @@ def samples(model: LatentVariableModel, count: int, seed: int = 0) -> UInt8[np.n
 
 
 @torch.no_grad()
-def prior_samples(
-    model: LatentVariableModel, prior: GatedPixelCNN, grid: tuple[int, int], seed: int = 0
-) -> UInt8[np.ndarray, "height width C"]:
-    """Show samples of a prior over codes, a row for each of its first classes.
+def prior_samples(model: LatentVariableModel, chain: Chain, seed: int = 0) -> UInt8[np.ndarray, "height width C"]:
+    """Show samples of a prior over codes, a row for each of the first classes of its labels.
 
     Args:
-        model: that the codes belong to, in evaluation mode.
-        prior: likewise.
-        grid: height and width.
+        model: of images, that the codes belong to, in evaluation mode.
+        chain: the prior, likewise.
         seed: of the noise.
 
     Returns:
         One picture.
     """
-    classes = min(prior.num_classes, _CLASSES)
-    count = classes * _SAMPLES_OF_A_CLASS or _SAMPLES
-    condition = np.arange(classes).repeat(_SAMPLES_OF_A_CLASS) if classes else None
-    uniform = batch_uniform(seed, 0, count, grid[0] * grid[1], stream=CODES_STREAM)
-    codes = torch.from_numpy(draw(prior, grid, uniform, condition))
-    drawn = intensities(model.mean(model.bottleneck.point({"codes": codes})))
-    return contact_sheet(drawn, columns=_SAMPLES_OF_A_CLASS)
+    return contact_sheet(intensities(sample_means(model, chain, seed)), columns=SAMPLES_OF_A_CLASS)
+
+
+@torch.no_grad()
+def sample_means(model: LatentVariableModel, chain: Chain, seed: int = 0) -> torch.Tensor:
+    """Draw from a prior over codes, `SAMPLES_OF_A_CLASS` for each of the first classes of its labels, and decode.
+
+    Args:
+        model: that the codes belong to, in evaluation mode.
+        chain: the prior, likewise.
+        seed: of the noise.
+
+    Returns:
+        E[x given z] of each sample, `[N, *data]`.
+    """
+    return _means(model, draw(chain, _asked(chain.conditions, chain.grids, seed)))
+
+
+@torch.no_grad()
+def link_samples(
+    model: LatentVariableModel,
+    prior: CodePrior,
+    grids: Sequence[LinkGrid],
+    earlier: Sequence[Int32[np.ndarray, "N *grid"]],
+    seed: int = 0,
+) -> UInt8[np.ndarray, "height width C"] | None:
+    """Show samples of one link; see `prior_samples`.
+
+    Args:
+        model: that the codes belong to, in evaluation mode.
+        prior: the link, likewise.
+        grids: of all links.
+        earlier: codes of the links before it, at least one grid of each.
+        seed: of the noise.
+
+    Returns:
+        One picture; None where codes say nothing that can be seen: of a sound, or of a level that others follow.
+    """
+    own, bottleneck = grids[len(earlier)], model.bottleneck
+    if not isinstance(bottleneck, DiscreteBottleneck) or bottleneck.grid_axes != 2 or grids[-1].level > own.level:
+        return None
+    asked = _asked(prior.conditions, grids, seed)
+    count = len(asked.uniform)
+    before = [np.resize(codes, (count, *codes.shape[1:])) for codes in earlier]
+    drawn = draw_link(prior, grids[: len(earlier) + 1], before, asked)
+    absent = [np.full_like(drawn, ABSENT) for _ in grids[len(earlier) + 1 :]]
+    means = _means(model, [*before, drawn, *absent])
+    return contact_sheet(intensities(means), columns=SAMPLES_OF_A_CLASS)
+
+
+def _asked(conditions: Mapping[str, int], grids: Sequence[LinkGrid], seed: int) -> Asked:
+    """Ask for as many samples as can be seen and drawn in some seconds."""
+    classes = min(conditions.get("label", 0), _CLASSES)
+    places = sum(math.prod(grid.shape) for grid in grids)
+    count = classes * SAMPLES_OF_A_CLASS or min(_SAMPLES, max(SAMPLES_OF_A_CLASS, _PLACES // places))
+    labels = {"label": np.arange(classes).repeat(SAMPLES_OF_A_CLASS)} if classes else {}
+    return Asked(batch_uniform(seed, 0, count, places, stream=CODES_STREAM), labels)
+
+
+def _means(model: LatentVariableModel, codes: Sequence[Int32[np.ndarray, "B *grid"]]) -> torch.Tensor:
+    """Give what a model makes of the codes of all links."""
+    bottleneck = codes_of(model)
+    return model.mean(bottleneck.point(joined(bottleneck, [torch.from_numpy(grid) for grid in codes])))

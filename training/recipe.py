@@ -3,18 +3,20 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.families import FamilyConfig
 from models.families.pixelcnn import PixelCNNConfig
+from models.families.priors import PriorModelConfig
 from training.data import DataConfig
 from training.errors import RecipeError
 from training.objectives import SGVBConfig
 
 Device = Literal["auto", "cpu", "cuda"]
+Table = TypeVar("Table", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -37,7 +39,8 @@ class FitConfig(Section):
         ema_decay: of the averaged weights, which are the ones kept.
         precision: bf16-mixed computes networks in bfloat16 and everything of a bound in float32 and float64.
         device: where; auto takes CUDA where there is one.
-        threads: of the CPU; 0 leaves torch's choice.
+        devices: processes that fit together, each on its share of the batch: as many GPUs, or the CPU.
+        threads: of the CPU, for each process; 0 leaves torch's choice.
         validate_every: steps between two looks at the validation bound.
         patience: looks without a better bound after which the fit stops early.
         checkpoint_every: steps between two checkpoints; those of validation steps come besides.
@@ -54,6 +57,7 @@ class FitConfig(Section):
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     device: Device = "auto"
+    devices: int = Field(default=1, gt=0)
     threads: int = Field(default=0, ge=0)
     validate_every: int = Field(default=1_000, gt=0)
     patience: int = Field(default=20, gt=0)
@@ -68,20 +72,41 @@ class CardConfig(Section):
     licence: str = "unspecified"
 
 
-class PriorConfig(Section):
-    """The `[prior]` table: the prior that `fit-prior` fits to the codes of the fitted model.
+class LinkFitConfig(Section):
+    """What a link of a prior is and how it is fitted.
 
     Attributes:
         model: the prior.
-        classes: condition it on the classes of the data, where there are some.
-        unconditional: share of the examples whose class is hidden in training.
         fit: how.
     """
 
-    model: PixelCNNConfig = PixelCNNConfig()
+    model: PriorModelConfig = PixelCNNConfig()
+    fit: FitConfig = FitConfig()
+
+
+class PriorConfig(LinkFitConfig):
+    """The `[prior]` table: the prior that `fit-prior` fits to the codes of the fitted model, a link for each grid.
+
+    Attributes:
+        classes: condition it on the classes of the data, where there are some.
+        unconditional: share of the examples whose class is hidden in training.
+        crop: for examples that differ in size: it is fitted to random parts of the grids of whole ones, of so many
+            places a side of the coarsest grid, and draws grids of that size.
+        shifts: of a set of sounds: each is encoded so many times, begun a part of a code later each time, which gives
+            a small set many more codes to learn from.
+        links: `[[prior.links]]`, one for each grid of codes in the order of the chain; where there are none, the table
+            itself holds for every link.
+    """
+
     classes: bool = True
     unconditional: float = Field(default=0.2, gt=0, le=1)
-    fit: FitConfig = FitConfig()
+    crop: int | None = Field(default=None, gt=1)
+    shifts: int = Field(default=1, gt=0)
+    links: tuple[LinkFitConfig, ...] = ()
+
+    def link(self, index: int) -> LinkFitConfig:
+        """Give what holds for a link."""
+        return self.links[index] if self.links else self
 
 
 class Recipe(Section):
@@ -109,6 +134,11 @@ def read_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
     Raises:
         RecipeError: the file cannot be read, is not TOML, or does not fit; unknown keys name their nearest match.
     """
+    return read_table(path, Recipe, overrides)
+
+
+def read_table(path: Path, kind: type[Table], overrides: dict[str, str] | None = None) -> Table:
+    """Read a TOML file as a recipe of a kind; see `read_recipe`."""
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -118,12 +148,12 @@ def read_recipe(path: Path, overrides: dict[str, str] | None = None) -> Recipe:
     for key, value in (overrides or {}).items():
         _set(table, key, _toml_value(value))
     try:
-        return Recipe.model_validate(table)
+        return kind.model_validate(table)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {_explain(error, table)}") from error
+        raise RecipeError(f"{path}: {_explain(error, table, kind)}") from error
 
 
-def write_recipe(recipe: Recipe) -> str:
+def write_recipe(recipe: BaseModel) -> str:
     """Write a recipe as TOML, defaults included; reading it gives the same recipe."""
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
@@ -159,14 +189,14 @@ def _keys(table: dict[str, Any], location: tuple[int | str, ...]) -> list[str]:
     return keys
 
 
-def _explain(error: ValidationError, table: dict[str, Any]) -> str:
+def _explain(error: ValidationError, table: dict[str, Any], kind: type[BaseModel]) -> str:
     """Turn pydantic's findings into one line each, with the nearest valid key for an unknown one."""
     lines = []
     for finding in error.errors(include_url=False):
         location = _keys(table, finding["loc"])
         name = ".".join(location)
         if finding["type"] == "extra_forbidden":
-            nearest = difflib.get_close_matches(location[-1], _known_keys(Recipe), n=1)
+            nearest = difflib.get_close_matches(location[-1], _known_keys(kind), n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             lines.append(f"unknown key {name!r}{hint}")
         else:

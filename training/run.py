@@ -4,15 +4,20 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel
+
+from artifact.code_prior import link_role
 from artifact.store import file_sha256
-from models.bottleneck import VectorQuantizedBottleneck
+from models.chain import Chain
+from models.code_priors import CodePrior
+from models.families import build
 from models.model import LatentVariableModel
-from models.networks import ImageShape
-from models.pixelcnn import GatedPixelCNN
-from models.quantizers import VectorQuantizer
 from training import checkpoint
+from training.data import Splits
 from training.errors import RunError
-from training.recipe import PriorConfig, Recipe, read_recipe, write_recipe
+from training.links import build_link, conditions_of, grids_of
+from training.recipe import Recipe, read_recipe, write_recipe
+from training.team import leads
 
 
 def write_text(path: Path, text: str) -> None:
@@ -20,6 +25,9 @@ def write_text(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.part")
     aside.write_text(text, "utf-8")
     os.replace(aside, path)  # noqa: PTH105  (Path.replace is the same call)
+
+
+_MOST_LINKS = 64
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,15 @@ class Run:
         """What `evaluate` measured."""
         return self.path / "metrics.json"
 
+    def link(self, index: int) -> "Run":
+        """The files of a link of the prior that was fitted to this run's codes."""
+        return Run(self.path / link_role(index))
+
     @property
-    def prior(self) -> "Run":
-        """The files of the prior that was fitted to this run's codes."""
-        return Run(self.path / "prior")
+    def links(self) -> "tuple[Run, ...]":
+        """The links of it that there are, in the order of the chain."""
+        found = (self.link(index) for index in range(_MOST_LINKS))
+        return tuple(link for link in found if link.best.exists())
 
     def check_free(self) -> None:
         """Refuse to begin where a run is already.
@@ -68,14 +81,16 @@ class Run:
                 f"{self.path} holds a run already; add --resume to go on with it, or choose another --output"
             )
 
-    def write_recipe(self, recipe: Recipe) -> None:
-        """Put a recipe into the folder, which is made if it is not there."""
+    def write_recipe(self, recipe: BaseModel) -> None:
+        """Put a recipe into the folder, which is made if it is not there; of a team, its leader does so alone."""
+        if not leads():
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.recipe_file, write_recipe(recipe))
 
     def weights(self) -> dict[str, str]:
         """Name what is fitted by the sha256 of its files: figures and priors belong to certain weights."""
-        files = {"model": self.best, "prior": self.prior.best}
+        files = {"model": self.best} | {link.path.name: link.best for link in self.links}
         return {name: file_sha256(path) for name, path in files.items() if path.exists()}
 
     def recipe(self, overrides: dict[str, str] | None = None) -> Recipe:
@@ -91,12 +106,12 @@ class Run:
             raise RunError(f"{self.path} is not the folder of a run: it has no recipe.toml; fit a recipe first")
         return read_recipe(self.recipe_file, overrides)
 
-    def model(self, recipe: Recipe, shape: tuple[int, int, int]) -> LatentVariableModel:
+    def model(self, recipe: Recipe, shape: tuple[int, ...]) -> LatentVariableModel:
         """Build the model with its best weights.
 
         Args:
             recipe: the run's recipe.
-            shape: H, W, C of the data.
+            shape: H, W, C of pictures, or the samples of sounds.
 
         Returns:
             The model in evaluation mode, on the CPU.
@@ -104,61 +119,43 @@ class Run:
         Raises:
             RunError: there is no checkpoint, or it does not fit the recipe.
         """
-        height, width, channels = shape
-        model = recipe.model.build(ImageShape(channels, height, width))
+        model = build(recipe.model, shape)
         checkpoint.load_module(model, checkpoint.read(self.best).part("model"), self.best)
         return model.eval().requires_grad_(False)
 
-    def fitted_prior(self, recipe: Recipe, model: LatentVariableModel, num_classes: int) -> GatedPixelCNN | None:
+    def fitted_prior(self, recipe: Recipe, model: LatentVariableModel, splits: Splits) -> Chain | None:
         """Build the prior with its best weights.
 
         Args:
             recipe: the run's recipe.
             model: the run's model.
-            num_classes: of the data.
+            splits: its data.
 
         Returns:
-            The prior in evaluation mode, on the CPU; None where none was fitted.
+            All links in evaluation mode, on the CPU; None where none was fitted.
 
         Raises:
-            RunError: its checkpoint does not fit the recipe, or it was fitted to the codes of other weights.
+            RecipeError: the recipe has tables for another number of links than the model has grids.
+            RunError: a link is missing, does not fit the recipe, or was fitted to the codes of other weights.
         """
-        if recipe.prior is None or not self.prior.best.exists():
+        if recipe.prior is None or not self.links:
             return None
-        prior = build_prior(recipe.prior, model, num_classes)
-        state = checkpoint.read(self.prior.best)
+        grids = grids_of(model, splits.train.shape, recipe.prior.crop)
+        conditions = conditions_of(recipe.prior, splits)
+        chain = Chain([build_link(recipe.prior, i, grids, conditions) for i in range(len(grids))], grids)
+        for index, link in enumerate(chain):
+            self._load_link(index, link)
+        return chain.eval().requires_grad_(False)
+
+    def _load_link(self, index: int, link: CodePrior) -> None:
+        """Give a link its best weights."""
+        files = self.link(index)
+        if not files.best.exists():
+            raise RunError(f"link {index} of the prior is not fitted yet; run fit-prior {self.path} --link {index}")
+        state = checkpoint.read(files.best)
         if state.counters.get("model_sha256") != file_sha256(self.best):
             raise RunError(
-                f"the prior in {self.prior.path} was fitted to the codes of other weights than {self.best} has now; "
+                f"the prior in {files.path} was fitted to the codes of other weights than {self.best} has now; "
                 "move it away and fit it again"
             )
-        checkpoint.load_module(prior, state.part("model"), self.prior.best)
-        return prior.eval().requires_grad_(False)
-
-
-def build_prior(config: PriorConfig, model: LatentVariableModel, num_classes: int) -> GatedPixelCNN:
-    """Build a fresh prior over a model's codes.
-
-    Args:
-        config: the recipe's `[prior]` table.
-        model: whose codes.
-        num_classes: of the data.
-
-    Returns:
-        The prior.
-
-    Raises:
-        RunError: the model has no codes.
-    """
-    return config.model.build(codes_of(model).num_embeddings, num_classes if config.classes else 0)
-
-
-def codes_of(model: LatentVariableModel) -> VectorQuantizer:
-    """Give a model's quantizer.
-
-    Raises:
-        RunError: the model has no codes.
-    """
-    if not isinstance(model.bottleneck, VectorQuantizedBottleneck):
-        raise RunError("the model has real-valued latents, no codes; a prior over codes needs family = 'vqvae'")
-    return model.bottleneck.quantizer
+        checkpoint.load_module(link, state.part("model"), files.best)

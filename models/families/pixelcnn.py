@@ -1,14 +1,16 @@
 """The gated PixelCNN as a recipe has it."""
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from models.families.parts import Config
+from models.code_priors import CodeGrid
+from models.families.link import LinkConfig
 from models.pixelcnn import GatedPixelCNN
 
 
-class PixelCNNConfig(Config):
+class PixelCNNConfig(LinkConfig):
     """The `[prior.model]` table of a recipe; see `models.pixelcnn.GatedPixelCNN`."""
 
     kind: Literal["pixelcnn"] = "pixelcnn"
@@ -18,22 +20,24 @@ class PixelCNNConfig(Config):
     hidden: int = Field(default=256, gt=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
-    def build(self, num_embeddings: int, num_classes: int) -> GatedPixelCNN:
+    def build(self, grid: CodeGrid, earlier: Sequence[CodeGrid], conditions: Mapping[str, int]) -> GatedPixelCNN:
         """Make the prior, freshly initialised from torch's global generator.
 
         Args:
-            num_embeddings: K.
-            num_classes: that it can be conditioned on; 0 for no condition.
+            grid: whose codes.
+            earlier: the grids before it in the chain.
+            conditions: names of what it is conditioned on, with the number of classes of each.
 
         Returns:
             The prior.
         """
         return GatedPixelCNN(
-            num_embeddings,
+            grid.num_embeddings,
             channels=self.channels,
             layers=self.layers,
             radius=self.radius,
             hidden=self.hidden,
-            num_classes=num_classes,
             dropout=self.dropout,
+            conditions=conditions,
+            earlier=self.build_earlier(grid, earlier),
         )

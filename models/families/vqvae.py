@@ -7,45 +7,41 @@ from pydantic import Field
 from models.bottleneck import VectorQuantizedBottleneck
 from models.code_priors import UniformCodes
 from models.families.parts import Config, GaussianConfig, LikelihoodConfig
+from models.families.quantizers import AnyQuantizerConfig, QuantizerConfig
 from models.model import LatentVariableModel
 from models.networks import ImageShape
-from models.networks.fully_conv import fully_conv
-from models.quantizers import EMAVectorQuantizer, Initialisation, LearnedVectorQuantizer, VectorQuantizer
+from models.networks.fully_conv import Widths, fully_conv
 
 
-class FullyConvConfig(Config):
-    """Strided convolutions and residual blocks; see `models.networks.fully_conv`."""
+class WidthsConfig(Config):
+    """Widths and depth; see `models.networks.fully_conv.Widths`."""
 
-    downsampling: int = Field(default=4, ge=2, le=64)
     hidden: int = Field(default=128, gt=0)
     residual_hidden: int = Field(default=64, gt=0)
     residual_blocks: int = Field(default=2, ge=0)
 
+    @property
+    def widths(self) -> Widths:
+        """As the networks take them."""
+        return Widths(self.hidden, self.residual_hidden, self.residual_blocks)
 
-class QuantizerConfig(Config):
-    """The codebook; see `models.quantizers.VectorQuantizer`. `update` is how it learns."""
 
-    num_embeddings: int = Field(default=512, gt=1, le=2**20)
-    embedding_dim: int = Field(default=8, gt=0)
-    update: Literal["ema", "loss"] = "ema"
-    commitment_cost: float = Field(default=0.25, ge=0)
-    unit_length: bool = False
-    initialisation: Initialisation = "kmeans"
-    decay: float = Field(default=0.99, ge=0, lt=1)
-    revive_below: float = Field(default=0.03, ge=0, lt=1)
+class DecoderConfig(WidthsConfig):
+    """A decoder that is not as the encoder is: what it costs does not change the codes."""
 
-    def build(self) -> VectorQuantizer:
-        """Make the quantizer."""
-        kind = EMAVectorQuantizer if self.update == "ema" else LearnedVectorQuantizer
-        return kind(
-            self.num_embeddings,
-            self.embedding_dim,
-            commitment_cost=self.commitment_cost,
-            unit_length=self.unit_length,
-            initialisation=self.initialisation,
-            decay=self.decay,
-            revive_below=self.revive_below,
-        )
+    fine_blocks: int = Field(default=0, ge=0)
+
+    @property
+    def widths(self) -> Widths:
+        """As the networks take them."""
+        return Widths(self.hidden, self.residual_hidden, self.residual_blocks, self.fine_blocks)
+
+
+class FullyConvConfig(WidthsConfig):
+    """Strided convolutions and residual blocks, of the decoder as of the encoder where it has no table of its own."""
+
+    downsampling: int = Field(default=4, ge=2, le=64)
+    decoder: DecoderConfig | None = None
 
 
 class VQVAEConfig(Config):
@@ -53,7 +49,7 @@ class VQVAEConfig(Config):
 
     family: Literal["vqvae"]
     network: FullyConvConfig = FullyConvConfig()
-    quantizer: QuantizerConfig = QuantizerConfig()
+    quantizer: AnyQuantizerConfig = QuantizerConfig()
     likelihood: LikelihoodConfig = GaussianConfig()
 
     def build(self, data: ImageShape) -> LatentVariableModel:
@@ -73,9 +69,8 @@ class VQVAEConfig(Config):
             data,
             likelihood.outputs_per_channel,
             downsampling=self.network.downsampling,
-            hidden=self.network.hidden,
-            residual_hidden=self.network.residual_hidden,
-            residual_blocks=self.network.residual_blocks,
+            encoder_widths=self.network.widths,
+            decoder_widths=(self.network.decoder or self.network).widths,
             embedding_dim=self.quantizer.embedding_dim,
         )
         bottleneck = VectorQuantizedBottleneck(self.quantizer.build(), UniformCodes(self.quantizer.num_embeddings))

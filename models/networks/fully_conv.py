@@ -1,5 +1,6 @@
 """Fully convolutional encoder and decoder, images of any size to grids of vectors (van den Oord et al. 2017)."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -27,25 +28,135 @@ class Residual(nn.Module):
         return x + change
 
 
+@dataclass(frozen=True)
+class Widths:
+    """How wide and how deep the networks are.
+
+    Attributes:
+        hidden: channels at the grid's resolution; half as many a stage farther from it, but at least a quarter.
+        residual_hidden: channels inside a residual block.
+        residual_blocks: at the grid's resolution.
+        fine_blocks: of a decoder, after each doubling but the last.
+    """
+
+    hidden: int
+    residual_hidden: int
+    residual_blocks: int
+    fine_blocks: int = 0
+
+    def stages(self, downsampling: int) -> list[int]:
+        """Give the channels of each stage, from the image inwards.
+
+        Args:
+            downsampling: a power of 2 from 2.
+
+        Returns:
+            As many as there are halvings.
+
+        Raises:
+            ValueError: it is another number.
+        """
+        halvings = downsampling.bit_length() - 1
+        if downsampling < 2 or 2**halvings != downsampling:
+            raise ValueError(f"downsampling is {downsampling}, expected a power of 2 from 2")
+        return [max(self.hidden >> min(left, 2), 1) for left in reversed(range(halvings))]
+
+
+def encoder(inputs: int, outputs: int, downsampling: int, widths: Widths) -> nn.Sequential:
+    """Build strided convolutions and residual blocks.
+
+    Args:
+        inputs: channels.
+        outputs: likewise.
+        downsampling: how many times smaller the outputs are on each side, a power of 2 from 2.
+        widths: of the stages.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: downsampling is no power of 2.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise((inputs, *widths.stages(downsampling))):
+        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+    hidden = widths.hidden
+    return nn.Sequential(
+        *layers,
+        nn.Conv2d(hidden, hidden, 3, padding=1),
+        *_residuals(widths),
+        nn.ReLU(),
+        nn.Conv2d(hidden, outputs, 1),
+    )
+
+
+def decoder(inputs: int, outputs: int, upsampling: int, widths: Widths) -> nn.Sequential:
+    """Build residual blocks and transposed convolutions.
+
+    Args:
+        inputs: channels.
+        outputs: likewise.
+        upsampling: how many times larger the outputs are on each side, a power of 2 from 2.
+        widths: of the stages.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: upsampling is no power of 2.
+    """
+    stages = widths.stages(upsampling)
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, widths.hidden, 3, padding=1),
+        *_residuals(widths),
+        nn.ReLU(),
+    ]
+    for before, after in pairwise(reversed(stages)):
+        layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
+        layers += [Residual(after, after) for _ in range(widths.fine_blocks)]
+        layers += [nn.ReLU()]
+    return nn.Sequential(*layers, nn.ConvTranspose2d(stages[0], outputs, 4, stride=2, padding=1))
+
+
+def _residuals(widths: Widths) -> list[nn.Module]:
+    """Make the residual blocks of one side."""
+    return [Residual(widths.hidden, widths.residual_hidden) for _ in range(widths.residual_blocks)]
+
+
+def check_sides(data: ImageShape, downsampling: int) -> None:
+    """Refuse images that do not divide into a grid.
+
+    Args:
+        data: shape of an image.
+        downsampling: pixels a side that one vector stands for.
+
+    Raises:
+        ValueError: a side is no multiple of it.
+    """
+    if data.height % downsampling or data.width % downsampling:
+        raise ValueError(
+            f"images are {data.height}x{data.width}, but downsampling {downsampling} needs both sides to be multiples "
+            "of it; use less or another image size"
+        )
+
+
 def fully_conv(
     data: ImageShape,
     outputs_per_channel: int,
     *,
     downsampling: int,
-    hidden: int,
-    residual_hidden: int,
-    residual_blocks: int,
+    encoder_widths: Widths,
+    decoder_widths: Widths,
     embedding_dim: int,
 ) -> Network:
-    """Build strided convolutions and residual blocks, and transposed convolutions back.
+    """Build an encoder to a grid of vectors, and the decoder back.
 
     Args:
         data: channels of an image, and the sides that it will be fitted to.
         outputs_per_channel: numbers that the likelihood wants for each channel of a pixel.
         downsampling: pixels a side that one vector stands for, a power of 2 from 2.
-        hidden: channels at the grid's resolution; half as many next to the image.
-        residual_hidden: channels inside a residual block.
-        residual_blocks: on either side.
+        encoder_widths: of its stages.
+        decoder_widths: likewise.
         embedding_dim: D of a vector.
 
     Returns:
@@ -54,32 +165,6 @@ def fully_conv(
     Raises:
         ValueError: downsampling is no power of 2, or the image no multiple of it.
     """
-    stages = downsampling.bit_length() - 1
-    if downsampling < 2 or 2**stages != downsampling:
-        raise ValueError(f"downsampling is {downsampling}, expected a power of 2 from 2")
-    if data.height % downsampling or data.width % downsampling:
-        raise ValueError(
-            f"images are {data.height}x{data.width}, but downsampling {downsampling} needs both sides to be multiples "
-            "of it; use less or another image size"
-        )
-    widths = [max(hidden // 2, 1)] * (stages - 1) + [hidden]
-    blocks = [Residual(hidden, residual_hidden) for _ in range(2 * residual_blocks)]
-    encoder: list[nn.Module] = []
-    for before, after in pairwise((data.channels, *widths)):
-        encoder += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
-    encoder += [
-        nn.Conv2d(hidden, hidden, 3, padding=1),
-        *blocks[:residual_blocks],
-        nn.ReLU(),
-        nn.Conv2d(hidden, embedding_dim, 1),
-    ]
-    decoder: list[nn.Module] = [
-        nn.Conv2d(embedding_dim, hidden, 3, padding=1),
-        *blocks[residual_blocks:],
-        nn.ReLU(),
-    ]
-    for before, after in pairwise(reversed(widths)):
-        decoder += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
-    outputs = data.channels * outputs_per_channel
-    decoder.append(nn.ConvTranspose2d(widths[0], outputs, 4, stride=2, padding=1))
-    return Network(nn.Sequential(*encoder), nn.Sequential(*decoder))
+    inward = encoder(data.channels, embedding_dim, downsampling, encoder_widths)
+    check_sides(data, downsampling)
+    return Network(inward, decoder(embedding_dim, data.channels * outputs_per_channel, downsampling, decoder_widths))

@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from service.engine.lanes import Caller, Lane, current_caller
 from service.engine.queues import Kernel, RowQueue
-from service.engine.work import Arrays, Work, count_rows, tell
+from service.engine.work import Arrays, Waiting, Work, count_rows, tell
 from service.engine.worker import Turn, Worker
 from service.errors import OverloadedError, UnavailableError
 
@@ -193,20 +193,36 @@ class Batcher(Generic[M]):
             UnavailableError: the batcher was stopped, or the runner of these rows died.
             DeadlineError: the caller's deadline passed before they were run.
         """
+        answer: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
+        self.post(key, rows, current_caller(), answer, admit=admit)
+        try:
+            return await answer
+        finally:
+            answer.cancel()
+
+    def post(self, key: Key[M], rows: Arrays, caller: Caller, answer: Waiting, *, admit: int | None = None) -> None:
+        """Let rows wait for their run; on the event loop.
+
+        Args:
+            key: as for `submit`.
+            rows: likewise.
+            caller: for whom they are run.
+            answer: told on the event loop what has become of them, never before this returns.
+            admit: as for `submit`.
+
+        Raises:
+            OverloadedError: too much waits; `answer` is told nothing.
+            UnavailableError: the batcher was stopped; likewise.
+        """
         queue = self._queues.get(key) or self._open(key)
-        caller = current_caller()
         size, row_bytes = count_rows(rows), queue.kernel.row_bytes
         self.admit(size if admit is None else admit, row_bytes, queue.row_s + queue.later_s, caller)
-        work = Work(rows, row_bytes, caller, self._place(queue, size, caller))
+        work = Work(rows, row_bytes, caller, self._place(queue, size, caller), answer)
         with self._worker.changed:
             queue.add(work)
             self._busy[id(queue)] = queue
             self.hold(size, size * row_bytes)
             self._worker.changed.notify()
-        try:
-            return await work.answer
-        finally:
-            work.answer.cancel()
 
     def admit(self, rows: int, row_bytes: int, row_s: float, caller: Caller) -> None:
         """Let a request in, or refuse it.

@@ -101,7 +101,8 @@ class Catalog:
         names = ", ".join(model.reference for model in able) or "none"
         if reference is None:
             if not able:
-                raise CapabilityError(f"no served model can {capability}")
+                kind = {"image": " of pictures", "audio": " of sounds", None: ""}[modality]
+                raise CapabilityError(f"no served model{kind} can {capability}")
             return able[0]
         model = self.named(reference)[-1]
         if model not in able:

@@ -8,12 +8,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from jaxtyping import Int32
 
-from artifact.codes import STEP_ROLES, Raster
 from artifact.errors import ArtifactError
 from artifact.manifest import Capability
+from artifact.sampling import open_drawing
 from service.engine.batcher import Batcher, Key, Limits
 from service.engine.catalog import Catalog, Modality
 from service.engine.devices import DeviceReport
+from service.engine.lanes import Caller
 from service.engine.lifecycle import Lifecycle
 from service.engine.opening import ServedModel
 from service.engine.queues import Kernel, Load
@@ -21,11 +22,16 @@ from service.engine.runtime import Session
 from service.engine.sampler import Sampler
 from service.engine.sizes import example_values, row_bytes, row_values, slots
 from service.engine.staging import Staging
-from service.engine.work import Arrays
+from service.engine.work import Arrays, Waiting
 from service.errors import ServiceError, UnavailableError
 from service.settings import Settings
 
 State = Literal["loading", "ready", "draining", "failed"]
+
+_Grid = int | tuple[int, tuple[int, ...]]
+"""A link of a prior; with the grid to be drawn where it is not the link's own."""
+_OTHER_GRIDS = 8
+"""So many batches of other grids are kept for a model."""
 
 _LARGE_VALUES = 2**20
 """Runs whose largest tensor has so many values, such as a picture of 600 x 600, give their memory back."""
@@ -47,7 +53,7 @@ class Engine:
         self.settings = settings
         self.catalog = Catalog()
         self.loads: defaultdict[tuple[str, str], Load] = defaultdict(Load)
-        self._samplers: WeakKeyDictionary[ServedModel, Sampler] = WeakKeyDictionary()
+        self._samplers: WeakKeyDictionary[ServedModel, dict[_Grid, Sampler]] = WeakKeyDictionary()
         self._phase: State = "loading"
         self._start_failure: str | None = None
         self.batcher = Batcher(
@@ -130,6 +136,10 @@ class Engine:
         """Find the model for a request; see `Catalog.model`."""
         return self.catalog.model(reference, capability, modality)
 
+    def takes(self, modality: Modality) -> bool:
+        """Tell whether any model of a modality is served."""
+        return any(model.manifest.geometry.modality == modality for model in self.catalog.models())
+
     async def run(self, model: ServedModel, graph: str, rows: Arrays, *, admit: int | None = None) -> Arrays:
         """Run a graph on rows, joined with those of other requests.
 
@@ -151,12 +161,40 @@ class Engine:
         self.check_ready()
         return await self.batcher.submit(Key.of(model, graph, rows), rows, admit=admit)
 
-    async def draw(self, model: ServedModel, rows: Arrays) -> Int32[np.ndarray, "n h w"]:
+    def post(self, model: ServedModel, graph: str, rows: Arrays, caller: Caller, answer: Waiting) -> None:
+        """Run a graph on rows as `run` does, for somebody who does not await it; see `Batcher.post`.
+
+        Args:
+            model: which.
+            graph: the role of its graph.
+            rows: every input by name, `[B, ...]`.
+            caller: for whom.
+            answer: told what has become of them.
+
+        Raises:
+            UnavailableError: the engine is not ready.
+            OverloadedError: too much waits.
+        """
+        self.check_ready()
+        self.batcher.post(Key.of(model, graph, rows), rows, caller, answer)
+
+    async def draw(
+        self,
+        model: ServedModel,
+        rows: Arrays,
+        *,
+        link: int = 0,
+        grid: tuple[int, ...] | None = None,
+        admit: int | None = None,
+    ) -> Int32[np.ndarray, "n *grid"]:
         """Draw grids of codes from a learned prior, step by step together with those of other requests.
 
         Args:
             model: which.
             rows: see `Draw`.
+            link: of the prior's chain.
+            grid: to be drawn from a link of any size; None for the link's own.
+            admit: see `run`.
 
         Returns:
             The codes.
@@ -167,22 +205,30 @@ class Engine:
             DeadlineError: the caller's deadline passed before they were complete.
         """
         self.check_ready()
-        if (sampler := self._samplers.get(model)) is None:
-            sampler = self._samplers[model] = self._sampler(model)
-        return await sampler.draw(rows)
+        samplers = self._samplers.setdefault(model, {})
+        own = model.prior.links[link].grid
+        key = link if grid is None or grid == own else (link, grid)
+        if (sampler := samplers.pop(key, None)) is None:
+            sampler = self._sampler(model, link, grid or own)
+        samplers[key] = sampler
+        others = [other for other in samplers if isinstance(other, tuple)]
+        if len(others) > _OTHER_GRIDS:
+            # The one that was asked for least lately; whoever still draws with it has it until then.
+            del samplers[others[0]]
+        return await sampler.draw(rows, admit=admit)
 
-    def _sampler(self, model: ServedModel) -> Sampler:
-        """Make the sampler of a model: it holds the graphs and not the model, and so ends with it."""
+    def _sampler(self, model: ServedModel, link: int, grid: tuple[int, ...]) -> Sampler:
+        """Make the sampler of a link: it holds the graphs and not the model, and so ends with it."""
         manifest, sessions, prior = model.manifest, model.sessions, model.prior
         size = slots(manifest, self.settings)
-        raster = Raster(manifest.graphs, *prior.links[0].grid, size, host=Session.host)
-        kept = raster.kept
+        drawing = open_drawing(manifest.graphs, prior.links[link], link, size, host=Session.host, grid=grid)
+        kept = drawing.kept
         return Sampler(
             self.batcher,
-            raster,
+            drawing,
             lambda role, feeds: sessions[role].run(feeds, keep=kept[role]),
-            {role: self.loads[model.reference, role] for role in STEP_ROLES},
-            {role: model.plans[role].seconds[model.plans[role].largest] for role in STEP_ROLES},
+            {role: self.loads[model.reference, role] for role in drawing.runs},
+            {role: model.plans[role].seconds[model.plans[role].largest] for role in drawing.runs},
         )
 
     def _kernel(self, key: Key[ServedModel]) -> Kernel:

@@ -225,12 +225,16 @@ class Lifecycle:
             )
         return changes
 
-    def _place(self, model: ServedModel) -> tuple[int, bool, str, int]:
-        """Give the place of a model in the order of the defaults: of equal wishes, those for any size come first."""
+    def _place(self, model: ServedModel) -> tuple[int, bool, bool, str, int]:
+        """Give the place of a model in the order of the defaults: of equal wishes those for pictures of any size first.
+
+        Sounds have defaults of their own; where an empty request could mean either, it means pictures.
+        """
         geometry, name = model.manifest.geometry, model.manifest.name
         has_order = bool(self._settings.models)
         takes_one_size = not has_order and isinstance(geometry, ImageGeometry) and geometry.height is not None
-        return self._wishes.rank(name, model.version), takes_one_size, name, -model.version
+        is_sound = not has_order and geometry.modality == "audio"
+        return self._wishes.rank(name, model.version), is_sound, takes_one_size, name, -model.version
 
     def _tell(self, opened: Opened) -> dict[str, str]:
         """Count and log what could not be opened."""

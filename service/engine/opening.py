@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from artifact.codes import STEP_ROLES
 from artifact.manifest import CodePrior, DiscreteLevel, Manifest, Precision
+from artifact.sampling import all_step_roles
 from artifact.store import Artifact
 from service.engine.batcher import Key
 from service.engine.devices import DeviceReport, GpuOptions
@@ -83,6 +83,7 @@ def open_model(artifact: Artifact, device: DeviceReport, settings: Settings) -> 
         DeviceError: the device does not work.
     """
     manifest = artifact.manifest
+    steps = all_step_roles(manifest.prior)
     variant = choose_variant(manifest, settings.precision, device.provider)
     sessions = {
         role: Session(
@@ -91,7 +92,7 @@ def open_model(artifact: Artifact, device: DeviceReport, settings: Settings) -> 
             graph,
             provider=device.provider,
             # Steps are many and small: the cores that a step would be shared among are worth more to other runs.
-            threads=settings.threads or int(role in STEP_ROLES),
+            threads=settings.threads or int(role in steps),
             read=READ.get(role),
             gpu=GpuOptions.of(settings),
             largest={"B": max(*(settings.buckets or SIZES), settings.slots), "S": SAMPLE_SLICE},
@@ -124,7 +125,7 @@ def _run_sizes(
     row = example(manifest, role, SAMPLE_SLICE)
     most = max(1, settings.max_run_values // row_values(manifest, Key.of(None, role, row)))
     allowed = tuple(size for size in settings.buckets or SIZES if size <= most) or (1,)
-    if role in STEP_ROLES:
+    if role in all_step_roles(manifest.prior):
         allowed = (slots(manifest, settings),)
 
     def run(size: int) -> None:

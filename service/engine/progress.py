@@ -16,13 +16,15 @@ class Progress:
     Attributes:
         done: steps.
         of: how many there are; 0 while nothing is known.
-        codes: of a draw, in the making, `[n, h, w]`, to be read alone; None for work that draws none.
+        codes: of a draw, in the making, to be read alone: `[n, *grid]` of each link of the prior that was begun; empty
+            for work that draws none.
     """
 
     def __init__(self) -> None:
         self.done = 0
         self.of = 0
-        self.codes: Int32[NDArray[Any], "n h w"] | None = None
+        self.codes: tuple[Int32[NDArray[Any], "n ..."], ...] = ()
+        self._expected = 0
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
 
@@ -31,9 +33,18 @@ class Progress:
         """The part that is done, 0 .. 1; None while nothing is known."""
         return self.done / self.of if self.of else None
 
+    def expect(self, steps: int) -> None:
+        """Say how many steps several draws, one after the other, will take in all."""
+        self._expected = steps
+
+    def begin(self, codes: Int32[NDArray[Any], "n *grid"]) -> None:
+        """Show the codes of the next draw; what is told from now on counts from its beginning."""
+        self.codes = (*self.codes, codes)
+
     def tell(self, done: int, of: int) -> None:
         """Say how far it has come; from any thread."""
-        self.done, self.of = done, of
+        before = sum(codes.size for codes in self.codes[:-1])
+        self.done, self.of = before + done, max(self._expected, before + of)
         # Where the loop has been closed nobody reads any more.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._changed.set)

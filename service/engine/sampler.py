@@ -1,8 +1,9 @@
 """Step-level batching of an autoregressive prior: grids join and leave the running batch between its steps.
 
 Every run has the same batch size, so that what is drawn for a grid does not depend on what is drawn beside it: on a
-CPU it equals the same grid alone to the bit. Grids join where a row begins and nowhere else: `prior_row` costs as much
-as several places, and so runs once for all grids. A newcomer waits for a row at most, and not at all in an empty batch.
+CPU it equals the same grid alone to the bit. Sequences join at any step, rasters where a row begins and nowhere else:
+the graph of a row costs as much as several places, and so runs once for all grids. A newcomer waits for a row at most,
+and not at all in an empty batch.
 """
 
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
-from artifact.codes import PIXEL, ROW, Raster
+from artifact.drawing import Drawing
 from service.engine.batcher import Batcher
 from service.engine.lanes import Lane, current_caller
 from service.engine.queues import Load
@@ -31,7 +32,7 @@ class Sampler:
 
     Args:
         batcher: whose runners take the steps.
-        raster: the batch.
+        drawing: the batch.
         run: a graph by its role and inputs; called in a runner's thread.
         loads: where the runs are counted, by role.
         seconds: that a run takes to begin with, by role.
@@ -40,26 +41,27 @@ class Sampler:
     def __init__(
         self,
         batcher: Batcher[Any],
-        raster: Raster,
+        drawing: Drawing,
         run: Callable[[str, Arrays], Arrays],
         loads: Mapping[str, Load],
         seconds: Mapping[str, float],
     ) -> None:
         self._batcher = batcher
-        self._raster = raster
+        self._drawing = drawing
         self._run = run
         self._loads = loads
         self._seconds = dict(seconds)
-        self._slots = Slots(raster, batcher.release)
+        self._slots = Slots(drawing, batcher.release)
         self._ticket = 0
         self._is_running = False
         self._is_source = False
 
-    async def draw(self, rows: Arrays) -> Int32[np.ndarray, "n h w"]:
+    async def draw(self, rows: Arrays, *, admit: int | None = None) -> Int32[np.ndarray, "n *grid"]:
         """Draw grids.
 
         Args:
             rows: see `Draw`.
+            admit: rows of the whole request; 0 where it has been let in before, None where these are all.
 
         Returns:
             Their codes.
@@ -70,9 +72,9 @@ class Sampler:
             DeadlineError: the caller's deadline passed before they were complete.
         """
         size, caller = count_rows(rows), current_caller()
-        row_bytes = sum(array[:1].nbytes for array in rows.values()) + self._raster.codes[0].nbytes
-        self._batcher.admit(size, row_bytes, self._grid_s, caller)
-        draw = Draw(rows, row_bytes, caller, self._batcher.ticket(), self._raster.codes.shape[1:])
+        row_bytes = sum(array[:1].nbytes for array in rows.values()) + self._drawing.codes[0].nbytes
+        self._batcher.admit(size if admit is None else admit, row_bytes, self._grid_s, caller)
+        draw = Draw(rows, row_bytes, caller, self._batcher.ticket(), self._drawing.codes.shape[1:])
         with self._batcher.changed:
             if not self._is_source:
                 self._is_source, self._ticket = True, draw.ticket
@@ -98,8 +100,8 @@ class Sampler:
     @property
     def _grid_s(self) -> float:
         """The time of a grid where all slots are taken."""
-        slots, height, width = self._raster.codes.shape
-        return height * (self._seconds[ROW] + width * self._seconds[PIXEL]) / slots
+        runs = self._drawing.runs.items()
+        return sum(count * self._seconds[role] for role, count in runs) / len(self._drawing.codes)
 
     def head(self, lane: Lane) -> int | None:
         """Give the ticket of the next step; None while one is running, and in the other lane."""
@@ -109,7 +111,7 @@ class Sampler:
         """Take the next step, if anybody waits for it."""
         del lane
         self._slots.drop_unwanted()
-        if self._raster.is_between_rows:
+        if self._drawing.is_between:
             self._slots.fill()
         if not self._slots.active:
             self._rest()
@@ -124,16 +126,16 @@ class Sampler:
     def run(self) -> None:
         """Take a step."""
         start_s = time.perf_counter()
-        role, feeds = self._raster.call()
+        role, feeds = self._drawing.call()
         try:
-            self._raster.proceed(self._run(role, feeds))
+            self._drawing.proceed(self._run(role, feeds))
         except Exception as error:  # noqa: BLE001 - whatever a graph raises is the answer to whoever asked for it
             self.fail(error if not isinstance(error, StopIteration) else RuntimeError(f"the graph raised {error!r}"))
             return
         run_s = time.perf_counter() - start_s
         with self._batcher.changed:
             self._count(role, run_s)
-            complete = self._slots.collect() if self._raster.is_between_rows else []
+            complete = self._slots.collect() if self._drawing.is_between else []
             for draw in complete:
                 self._loads[role].requests += 1
                 self._loads[role].queue_seconds += draw.first_s - draw.arrived_s
@@ -165,7 +167,7 @@ class Sampler:
 
     def _count(self, role: str, run_s: float) -> None:
         """Remember what a run came to."""
-        load, slots, active = self._loads[role], len(self._raster.rows), self._slots.active
+        load, slots, active = self._loads[role], len(self._drawing.codes), self._slots.active
         load.runs += 1
         load.rows += active
         load.padding_rows += slots - active

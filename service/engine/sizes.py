@@ -1,25 +1,28 @@
-"""The sizes of a graph's tensors, where its model takes pictures of any size."""
+"""The sizes of a graph's tensors, where its model takes pictures of any size or sounds of any length."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-from artifact.codes import STEP_ROLES
-from artifact.manifest import DiscreteLevel, ImageGeometry, Manifest, Tensor
+from artifact.manifest import DiscreteLevel, Geometry, ImageGeometry, Manifest, Tensor
+from artifact.sampling import all_step_roles, step_roles
 from service.engine.batcher import Key
 from service.engine.work import Arrays
 from service.settings import Settings
 
-_EXAMPLE_MULTIPLES = 8
+_EXAMPLE_MULTIPLES = {"image": 8, "audio": 64}
 """The side of an example, in the smallest steps that a side can have."""
+
+_AXES = (("h", "H"), ("w", "W"), ("t", "T"))
+"""The symbols of the axes of a grid of codes, with those of what the codes are of."""
 
 _LEAST_SLOTS = 2
 """One for urgent grids and one for the others."""
 
 
 def example(manifest: Manifest, role: str, samples: int) -> Arrays:
-    """Make a row of zeros for a graph, of a small picture where any size is taken; unknown axes have one element.
+    """Make a row of zeros for a graph, of a small input where any size is taken; unknown axes have one element.
 
     Args:
         manifest: the model's.
@@ -29,17 +32,21 @@ def example(manifest: Manifest, role: str, samples: int) -> Arrays:
     Returns:
         Every input by name, `[1, ...]`.
     """
-    sizes = {"B": 1, "S": samples}
-    geometry = manifest.geometry
-    if isinstance(geometry, ImageGeometry):
-        side = min(_EXAMPLE_MULTIPLES, geometry.maximum // geometry.multiple_of) * geometry.multiple_of
-        sizes = _of_both_scales(manifest, sizes | {"H": side, "W": side})
+    sizes = _of_all_scales(manifest, {"B": 1, "S": samples, **_example_sides(manifest.geometry)})
+    sizes |= _step_sizes(manifest, role)
     return {
         tensor.name: np.zeros(
             [sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in tensor.shape], dtype=tensor.dtype
         )
         for tensor in manifest.graphs[role].inputs
     }
+
+
+def _example_sides(geometry: Geometry) -> dict[str, int]:
+    """Give the sides of a small input."""
+    multiples = min(_EXAMPLE_MULTIPLES[geometry.modality], geometry.maximum // geometry.multiple_of)
+    side = max(1, multiples) * geometry.multiple_of
+    return {"H": side, "W": side} if isinstance(geometry, ImageGeometry) else {"T": side}
 
 
 def row_values(manifest: Manifest, key: Key[Any]) -> int:
@@ -75,7 +82,7 @@ def slots(manifest: Manifest, settings: Settings) -> int:
     Returns:
         Grids, at least 2.
     """
-    values = max(example_values(manifest, role) for role in STEP_ROLES)
+    values = max(example_values(manifest, role) for role in all_step_roles(manifest.prior))
     return max(_LEAST_SLOTS, min(settings.slots, settings.max_run_values // values))
 
 
@@ -87,7 +94,7 @@ def _sized(manifest: Manifest, key: Key[Any]) -> list[tuple[Tensor, dict[str, in
     for tensor in graph.inputs:
         axes = zip(tensor.shape[1:], shapes[tensor.name], strict=True)
         sizes |= {axis: size for axis, size in axes if isinstance(axis, str)}
-    sizes = _of_both_scales(manifest, sizes)
+    sizes = _of_all_scales(manifest, sizes)
     return [(tensor, sizes) for tensor in (*graph.inputs, *graph.outputs)]
 
 
@@ -98,12 +105,24 @@ def _values(tensor: Tensor, sizes: dict[str, int]) -> int:
     return samples * math.prod(sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in axes)
 
 
-def _of_both_scales(manifest: Manifest, sizes: dict[str, int]) -> dict[str, int]:
-    """Complete the sides of a picture by those of its grid of codes, or the other way round."""
-    level = manifest.latent[0]
-    if not isinstance(level, DiscreteLevel):
+def _of_all_scales(manifest: Manifest, sizes: dict[str, int]) -> dict[str, int]:
+    """Complete the sides of an input by those of its grids of codes, or the other way round.
+
+    A grid's axis is `h`, `w` or `t` at the finest level, and at level l also that with `_l` behind it.
+    """
+    scales = [level.downsampling for level in manifest.latent if isinstance(level, DiscreteLevel)]
+    if not scales:
         return sizes
-    scale, sides = level.downsampling, (("h", "H"), ("w", "W"))
-    grid = {small: sizes[large] // scale for small, large in sides if large in sizes}
-    picture = {large: sizes[small] * scale for small, large in sides if small in sizes}
-    return grid | picture | sizes
+    for small, large in _AXES:
+        steps = {small: min(scales)} | {f"{small}_{index}": scale for index, scale in enumerate(scales)}
+        side = sizes.get(large) or next((sizes[axis] * scale for axis, scale in steps.items() if axis in sizes), None)
+        if side is not None:
+            sizes = {large: side} | {axis: side // scale for axis, scale in steps.items()} | sizes
+    return sizes
+
+
+def _step_sizes(manifest: Manifest, role: str) -> dict[str, int]:
+    """Give the sides of the grid that a step graph draws; nothing for another graph."""
+    links = manifest.prior.links if manifest.prior is not None else ()
+    grids = [link.grid for index, link in enumerate(links) if role in step_roles(link, index)]
+    return dict(zip("hw", grids[0], strict=False)) if grids else {}

@@ -1,5 +1,6 @@
 """Who draws next: grids that wait, in two lanes, and the slots of the running batch that they take."""
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from artifact.codes import Paused, Raster
+from artifact.drawing import Drawing, Paused
 from service.engine.lanes import Caller, Lane
 from service.engine.progress import UNDRAWN
 from service.engine.work import Arrays, Work, tell
@@ -21,23 +22,24 @@ class Draw(Work):
     """Grids of codes that a request waits for.
 
     Args:
-        rows: what `Raster.join` takes, each `[n, ...]` by name: `uniform`, `temperature`, `top_k` and, for a prior that
-            takes one, `condition`.
+        rows: what `Drawing.join` takes, each `[n, ...]` by name.
         row_bytes: of a grid's noise and codes.
         caller: who waits.
         ticket: its place in the order of arrival.
-        grid: height and width.
+        grid: places along its axes.
     """
 
     __slots__ = ("codes", "done")
 
-    def __init__(self, rows: Arrays, row_bytes: int, caller: Caller, ticket: int, grid: tuple[int, int]) -> None:
-        super().__init__(rows, row_bytes, caller, ticket)
+    answer: "asyncio.Future[Arrays]"
+
+    def __init__(self, rows: Arrays, row_bytes: int, caller: Caller, ticket: int, grid: tuple[int, ...]) -> None:
+        super().__init__(rows, row_bytes, caller, ticket, asyncio.get_running_loop().create_future())
         self.codes = np.full((self.size, *grid), UNDRAWN, dtype=np.int32)
         self.done = 0
         self._outputs = {"codes": self.codes}
         if caller.progress is not None:
-            caller.progress.codes = self.codes
+            caller.progress.begin(self.codes)
 
 
 @dataclass
@@ -48,12 +50,14 @@ class Grid:
         draw: whose.
         index: which of the draw's.
         lane: how urgent it is.
+        taken: how many of its codes the draw has.
         paused: where it goes on; None for its beginning.
     """
 
     draw: Draw
     index: int
     lane: Lane
+    taken: int = 0
     paused: Paused | None = None
 
 
@@ -62,17 +66,17 @@ class Slots:
 
     Within a lane the oldest request goes first. An urgent grid that finds no slot free takes that of a bulk grid, which
     is paused and goes on later from where it was. Of a request with more grids than there are slots only the first
-    batch is urgent, so that a small request waits for a row of a grid and not for a thousand grids.
+    batch is urgent, so that a small request waits for a step of a grid, or a row of it, and not for a thousand grids.
 
     Args:
-        raster: the batch.
+        drawing: the batch.
         release: called with the rows and bytes that wait no more.
     """
 
-    def __init__(self, raster: Raster, release: Callable[[int, int], None]) -> None:
-        self.grids: list[Grid | None] = [None] * len(raster.rows)
+    def __init__(self, drawing: Drawing, release: Callable[[int, int], None]) -> None:
+        self.grids: list[Grid | None] = [None] * len(drawing.codes)
         self.waiting = 0
-        self._raster = raster
+        self._drawing = drawing
         self._release = release
         self._lanes: tuple[deque[Draw], deque[Draw]] = (deque(), deque())
         self._paused: deque[Grid] = deque()
@@ -107,7 +111,7 @@ class Slots:
                 self._free(slot)
 
     def fill(self) -> None:
-        """Let grids join, between two rows."""
+        """Let grids join, where the batch takes any."""
         bulk = self._taken(Lane.BULK) + len(self._paused) + len(self._lanes[Lane.BULK])
         urgent = len(self.grids) - min(bulk, max(1, len(self.grids) // _BULK_SHARE))
         while self._taken(Lane.INTERACTIVE) < urgent and (grid := self._next(Lane.INTERACTIVE)) is not None:
@@ -116,16 +120,17 @@ class Slots:
             self._seat(grid, self._make_room())
 
     def collect(self) -> list[Draw]:
-        """Take the codes of the rows that have just ended, free the slots of complete grids; give complete draws."""
+        """Take the codes drawn since the last time, free the slots of complete grids; give complete draws."""
         drawing = self.drawing
-        height, width = self._raster.codes.shape[1:]
         for slot, grid in enumerate(self.grids):
             if grid is None:
                 continue
-            row = int(self._raster.rows[slot])
-            grid.draw.codes[grid.index, row - 1] = self._raster.codes[slot, row - 1]
-            grid.draw.done += width
-            if row == height:
+            drawn = int(self._drawing.drawn[slot])
+            new = slice(grid.taken, drawn)
+            grid.draw.codes[grid.index].reshape(-1)[new] = self._drawing.codes[slot].reshape(-1)[new]
+            grid.draw.done += drawn - grid.taken
+            grid.taken = drawn
+            if drawn == self._drawing.places:
                 self._free(slot)
         for draw in drawing:
             if draw.caller.progress is not None:
@@ -186,29 +191,21 @@ class Slots:
         if None in self.grids:
             return self.grids.index(None)
         bulk = [slot for slot, grid in enumerate(self.grids) if grid is not None and grid.lane is Lane.BULK]
-        slot = min(bulk, key=lambda slot: int(self._raster.rows[slot]))
+        slot = min(bulk, key=lambda slot: int(self._drawing.drawn[slot]))
         if (grid := self.grids[slot]) is not None:
-            grid.paused = self._raster.pause(slot)
+            grid.paused = self._drawing.pause(slot)
             self._paused.append(grid)
         return slot
 
     def _seat(self, grid: Grid, slot: int) -> None:
         """Let a grid have a slot."""
         self.grids[slot] = grid
-        rows, index = grid.draw.rows, grid.index
         grid.draw.first_s = grid.draw.first_s or time.perf_counter()
-        self._raster.join(
-            slot,
-            rows["uniform"][index],
-            int(rows["condition"][index]) if "condition" in rows else 0,
-            temperature=float(rows["temperature"][index]),
-            top_k=int(rows["top_k"][index]),
-            paused=grid.paused,
-        )
+        self._drawing.join(slot, {name: array[grid.index] for name, array in grid.draw.rows.items()}, grid.paused)
 
     def _free(self, slot: int) -> None:
         self.grids[slot] = None
-        self._raster.leave(slot)
+        self._drawing.leave(slot)
 
     def _leave_queue(self, draw: Draw, rows: int) -> None:
         self.waiting -= rows

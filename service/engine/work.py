@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,31 @@ from service.engine.lanes import Caller
 Arrays = dict[str, NDArray[Any]]
 
 
+class Waiting(Protocol):
+    """Whoever waits for outputs: a future, or something else that is told of them on the event loop."""
+
+    def done(self) -> bool:
+        """Tell whether it waits no more."""
+        ...
+
+    def set_result(self, result: Arrays, /) -> None:
+        """Take the outputs."""
+        ...
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Learn that there will be none."""
+        ...
+
+
 class Work:
     """Rows that a request waits for, taken in one run or several.
 
     Args:
         rows: every input by name, `[B, ...]`.
         row_bytes: of the inputs and outputs of one row.
-        caller: who waits.
+        caller: for whom they are run.
         ticket: its place in the order of arrival.
+        answer: who waits for the outputs.
     """
 
     __slots__ = (
@@ -39,7 +56,7 @@ class Work:
         "ticket",
     )
 
-    def __init__(self, rows: Arrays, row_bytes: int, caller: Caller, ticket: int) -> None:
+    def __init__(self, rows: Arrays, row_bytes: int, caller: Caller, ticket: int, answer: Waiting) -> None:
         self.rows = rows
         self.size = count_rows(rows)
         self.row_bytes = row_bytes
@@ -52,7 +69,7 @@ class Work:
         self._pending = self.size
         self._outputs: Arrays = {}
         self._loop = asyncio.get_running_loop()
-        self.answer: asyncio.Future[Arrays] = self._loop.create_future()
+        self.answer = answer
 
     @property
     def is_wanted(self) -> bool:

@@ -5,59 +5,68 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from artifact.manifest import AudioGeometry
 from codec.container import Container, read_container
 from media.geometry import Placement
 from service import discrete
-from service.answers import (
-    CONTAINERS,
-    IMAGES,
-    NUMBERS,
-    PICTURES_FROM_PICTURES,
-    Answer,
-    Items,
-    figures,
-    in_base64,
-    type_for,
-)
+from service.answers import CONTAINERS, Answer, Items, figures, in_base64, type_for
 from service.bitstreams import find_model, read_all, write_all
 from service.bodies import CONTAINER, JSON, Body, files
-from service.endpoint import Call, read_pictures
+from service.conditions import Conditions, to_conditions
+from service.endpoint import Call, read_inputs
+from service.engine.opening import ServedModel
 from service.errors import ParameterError
 from service.faults import naming
+from service.levels import CODES, Codes, check_codebooks
 from service.negotiation import NotAcceptableError, choose
-from service.options import CompressOptions, DecompressOptions, choose_output
+from service.options import CompressOptions, DecompressOptions
+from service.outputs import choose_arrays, offers_for
 from service.requests import Service
-from service.routes.discrete import CODES
+from service.routes.discrete import media_name, shown
 from service.settings import Settings
 
 _BITS = 8
-_FIGURES = ("bytes", "bits_per_pixel")
+_FIGURES = ("bytes", "bits_per_pixel", "bits_per_second")
 """What `/compress` answers beside each container."""
 
 
 async def compress(call: Call[CompressOptions]) -> Answer:
-    """Answer a container a picture."""
-    given = await read_pictures(call)
-    media_type = _type_for(len(given.images), call.accept)
+    """Answer a container a picture or sound."""
+    codebooks = call.options.codebooks
+    check_codebooks(call.model, codebooks)
+    given = await read_inputs(call)
+    media_type = _type_for(len(given.x), call.accept)
     with call.phases.measure("compute"):
-        codes = await discrete.encode(call.service.engine, call.model, given.images)
-    extents = [
-        placement.restore(image).shape[:2] for placement, image in zip(given.placements, given.images, strict=True)
-    ]
+        codes = await discrete.encode(call.service.engine, call.model, given.x)
     with call.phases.measure("pack"):
-        containers = await call.service.off_loop(lambda: write_all(call.model, codes, extents))
+        containers = await call.service.off_loop(
+            lambda: write_all(call.model, codes, given.extents, codebooks, call.service.settings)
+        )
     sizes = [len(container) for container in containers]
-    rates = [_BITS * size / math.prod(extent) for size, extent in zip(sizes, extents, strict=True)]
+    name, units = _rate(call.model, given.extents)
+    rates = [_BITS * size / unit for size, unit in zip(sizes, units, strict=True)]
     return Answer(
         rows=[
-            {"container": in_base64(container), "bytes": size, "bits_per_pixel": rate}
+            {"container": in_base64(container), "bytes": size, name: rate}
             for container, size, rate in zip(containers, sizes, rates, strict=True)
         ],
         container=containers[0],
-        headers={"x-latentd-bytes": figures(sizes, 0), "x-latentd-bits-per-pixel": figures(rates, 4)},
+        headers={
+            "x-latentd-bytes": figures(sizes, 0),
+            f"x-latentd-{name.replace('_', '-')}": figures(rates, 4),
+        },
         media_type=media_type,
     )
+
+
+def _rate(model: ServedModel, extents: Sequence[tuple[int, ...]]) -> tuple[str, list[float]]:
+    """Name the rate that counts for a model, and give what it is for in each item: pixels, or seconds."""
+    geometry = model.manifest.geometry
+    if isinstance(geometry, AudioGeometry):
+        return "bits_per_second", [length / geometry.sample_rate_hz for (length,) in extents]
+    return "bits_per_pixel", [float(math.prod(extent)) for extent in extents]
 
 
 def _type_for(containers: int, accept: str | None) -> str:
@@ -94,31 +103,39 @@ def _files(body: Body, settings: Settings) -> list[bytes]:
 
 
 async def decompress(call: Call[DecompressOptions]) -> Answer:
-    """Answer the pictures of containers at their original size, or their codes."""
-    settings = call.service.settings
-    output = choose_output(call.options.output, (IMAGES, CODES), (IMAGES,))
-    offers = PICTURES_FROM_PICTURES if IMAGES in output else NUMBERS
+    """Answer the pictures or sounds of containers at their original size, or their codes."""
+    settings, media = call.service.settings, media_name(call.model)
+    output = choose_arrays(call.model, call.options.output, (media, CODES), (media,))
     with call.phases.measure("media"):
         read = await call.service.off_loop(lambda: read_all(_files(call.body, settings), call.model, settings))
-    extents, codes = [container.extent for container, _ in read], [grid for _, grid in read]
-    media_type = type_for(call.accept, offers, extents if IMAGES in output else [grid.shape for grid in codes])
-    arrays: dict[str, Items] = {CODES: codes}
-    if IMAGES in output:
-        with call.phases.measure("compute"):
-            arrays[IMAGES] = await _decode(call, extents, codes)
-    return Answer(arrays={name: arrays[name] for name in output}, media_type=media_type)
+    extents, codes = [container.extent for container, _ in read], [grids for _, grids in read]
+    arrays: dict[str, Items] = {name: [grids[name] for grids in codes] for name in codes[0]}
+    if media not in output:
+        shapes = [grids[output[0]].shape for grids in codes]
+        media_type = type_for(call.accept, offers_for(output), shapes)
+        return Answer(arrays={name: arrays[name] for name in output}, media_type=media_type)
+    media_type = type_for(call.accept, call.offers, extents)
+    conditions = to_conditions(call.model, call.options.asked, len(codes), with_prior=False)
+    with call.phases.measure("compute"):
+        made = await _decode(call, extents, codes, conditions)
+    answer = await shown(call, made, arrays, output)
+    answer.media_type = media_type
+    return answer
 
 
-async def _decode(call: Call[Any], extents: Sequence[tuple[int, ...]], codes: Items) -> Items:
-    """Decode grids of any sizes, those of one size together, and crop each picture to its original's extent."""
+async def _decode(
+    call: Call[Any], extents: Sequence[tuple[int, ...]], codes: Sequence[Codes], conditions: Conditions
+) -> list[NDArray[Any]]:
+    """Decode codes of any sizes, those of one size together, and crop each item to its original's extent."""
     engine, model = call.service.engine, call.model
     places: dict[tuple[int, ...], list[int]] = {}
-    for index, grid in enumerate(codes):
-        places.setdefault(grid.shape, []).append(index)
-    decoded: dict[int, np.ndarray] = {}
+    for index, grids in enumerate(codes):
+        places.setdefault(next(iter(grids.values())).shape, []).append(index)
+    decoded: dict[int, NDArray[Any]] = {}
     for indices in places.values():
-        grids = np.stack([codes[index] for index in indices])
-        images = await discrete.decode(engine, model, grids, admit=0 if decoded else len(codes))
-        for index, image in zip(indices, images, strict=True):
-            decoded[index] = Placement(extents[index], padded=True).restore(image)
+        joined = {name: np.stack([codes[index][name] for index in indices]) for name in codes[0]}
+        asked = Conditions({name: values[indices] for name, values in conditions.decoder.items()})
+        items = await discrete.decode(engine, model, joined, asked, admit=0 if decoded else len(codes))
+        for index, item in zip(indices, items, strict=True):
+            decoded[index] = Placement(extents[index], padded=True).restore(item)
     return [decoded[index] for index in range(len(codes))]

@@ -20,7 +20,6 @@ from service.options import (
     ReconstructOptions,
     SampleOptions,
     choose_output,
-    refuse_options,
 )
 from service.routes.pictures import compare
 
@@ -52,7 +51,6 @@ async def reconstruct(call: Call[ReconstructOptions]) -> Answer:
 async def sample(call: Call[SampleOptions]) -> Answer:
     """Answer pictures drawn from the prior."""
     options = call.options
-    refuse_options(options, ("top_k", "labels"), f"the prior of {call.model.reference} is not one over codes")
     choose_output(options.output, (IMAGES,), (IMAGES,))
     with call.phases.measure("compute"):
         images = await continuous.sample(
@@ -73,7 +71,6 @@ async def likelihood(call: Call[LikelihoodOptions]) -> Answer:
         raise CapabilityError(
             f"{call.model.reference} has no codes whose surprise a picture could show; accept application/json"
         )
-    refuse_options(options, ("labels", "surprise"), f"{call.model.reference} has no codes")
     bounds = _bounds(call)
     given = await read_pictures(call)
     with call.phases.measure("compute"):

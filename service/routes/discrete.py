@@ -1,36 +1,48 @@
 """What each endpoint answers for a model of integer codes."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Float64, Int32
 from numpy.typing import NDArray
 
 from media.heatmap import heatmap
 from media.images import contact_sheet, write_png
 from service import discrete
-from service.answers import IMAGES, NUMBERS, NUMBERS_OR_MAPS, PNG, Answer, Items, Row, type_for
+from service.answers import IMAGES, NUMBERS_OR_MAPS, PNG, SOUNDS, Answer, Items, Row, check_count, type_for
 from service.bodies import Pictures
-from service.conditions import to_condition
+from service.conditions import Conditions, to_conditions
 from service.discrete import CodesBound
-from service.endpoint import Call, read_pictures
+from service.endpoint import Call, read_inputs
+from service.engine.engine import Engine
 from service.engine.lanes import Caller, Lane, as_caller
+from service.engine.opening import ServedModel
 from service.errors import CapabilityError, ParameterError
-from service.latents import read_codes
-from service.negotiation import choose
+from service.latents import holds_known, read_codes, read_known
+from service.levels import (
+    CODES,
+    VECTORS,
+    check_codebooks,
+    check_codes,
+    draw_sides,
+    has_prior_over,
+    levels_of,
+    name_of,
+)
+from service.operations import check_draw
 from service.options import (
     DecodeOptions,
     EncodeOptions,
     LikelihoodOptions,
     ReconstructOptions,
     SampleOptions,
-    choose_output,
     refuse_options,
 )
+from service.outputs import choose_arrays, type_of_arrays
 from service.routes.pictures import compare
 from service.sampling import decode_drawn, sample_codes
-
-CODES, Z_Q = "codes", "z_q"
+from service.sounds import at_rate
 
 _SHOWN = 16
 """Pictures of a preview: more of them cannot be followed."""
@@ -38,15 +50,17 @@ _SHOWN = 16
 
 async def encode(call: Call[EncodeOptions]) -> Answer:
     """Answer codes, and the vectors that they stand for where these are asked for."""
-    output = choose_output(call.options.output, (CODES, Z_Q), (CODES,))
-    given = await read_pictures(call)
-    engine = call.service.engine
+    options, engine = call.options, call.service.engine
+    output = choose_arrays(call.model, options.output, (CODES, VECTORS), (CODES,))
+    media_type = type_of_arrays(call.accept, output)
+    check_codebooks(call.model, options.codebooks)
+    given = await read_inputs(call)
     with call.phases.measure("compute"):
-        codes = await discrete.encode(engine, call.model, given.images)
-        arrays: dict[str, Items] = {CODES: codes}
-        if Z_Q in output:
-            arrays[Z_Q] = await discrete.embed(engine, call.model, codes)
-    return Answer(arrays={name: arrays[name] for name in output})
+        codes = await discrete.encode(engine, call.model, given.x, options.codebooks)
+        arrays: dict[str, Items] = dict(codes)
+        if not set(output) <= codes.keys():
+            arrays |= await discrete.embed(engine, call.model, codes)
+    return Answer(arrays={name: arrays[name] for name in output}, media_type=media_type)
 
 
 async def decode(call: Call[DecodeOptions]) -> Answer:
@@ -54,43 +68,92 @@ async def decode(call: Call[DecodeOptions]) -> Answer:
     settings = call.service.settings
     with call.phases.measure("media"):
         codes = await call.service.off_loop(
-            lambda: discrete.check_codes(settings, call.model, read_codes(call.body, call.model, settings))
+            lambda: check_codes(settings, call.model, read_codes(call.body, call.model, settings))
         )
+    rows = len(next(iter(codes.values())))
+    check_count(call.media_type, rows)
+    conditions = _conditions_of_decoder(call, rows)
     with call.phases.measure("compute"):
-        return Answer(arrays={IMAGES: await discrete.decode(call.service.engine, call.model, codes)})
+        made = await discrete.decode(call.service.engine, call.model, codes, conditions)
+    return await shown(call, made, {}, (media_name(call.model),))
 
 
 async def reconstruct(call: Call[ReconstructOptions]) -> Answer:
-    """Answer the pictures through their codes."""
-    return await compare(call, discrete.reconstruct)
+    """Answer pictures or sounds through their codes."""
+    codebooks = call.options.codebooks
+    check_codebooks(call.model, codebooks)
+
+    async def through(engine: Engine, model: ServedModel, x: NDArray[Any]) -> NDArray[Any]:
+        return await discrete.reconstruct(engine, model, x, _conditions_of_decoder(call, len(x)), codebooks)
+
+    return await compare(call, through)
 
 
 async def sample(call: Call[SampleOptions]) -> Answer:
-    """Answer codes drawn from the learned prior, and their pictures."""
-    options, engine = call.options, call.service.engine
-    output = choose_output(options.output, (IMAGES, CODES), (IMAGES, CODES))
-    media_type = call.media_type if IMAGES in output else choose(call.accept, NUMBERS)
+    """Answer codes drawn from the learned prior, and what they decode to."""
+    options, engine, media = call.options, call.service.engine, media_name(call.model)
+    output = choose_arrays(call.model, options.output, (media, CODES), (media, CODES))
+    media_type = call.media_type if media in output else type_of_arrays(call.accept, output)
+    known = await _known(call)
+    n = _count(options, known)
+    check_draw(
+        engine.settings, n=n, seed=options.seed, first_index=options.first_index, temperature=options.temperature
+    )
+    check_count(media_type, n)
+    conditions = to_conditions(call.model, options.asked, n, with_prior=True)
     with call.phases.measure("compute"):
         codes = await sample_codes(
             engine,
             call.model,
-            n=options.n,
+            n=n,
             seed=options.seed,
             first_index=options.first_index,
             temperature=options.temperature,
             top_k=options.top_k,
-            labels=options.labels,
+            top_p=options.top_p,
+            known=known,
+            sides=_sides(call),
+            conditions=conditions.prior,
         )
-        arrays: dict[str, Items] = {CODES: codes}
-        if IMAGES in output:
-            arrays[IMAGES] = await discrete.decode(engine, call.model, codes, admit=0)
-    return Answer(arrays={name: arrays[name] for name in output}, seed=options.seed, media_type=media_type)
+        made = await discrete.decode(engine, call.model, codes, conditions, admit=0) if media in output else None
+    answer = await shown(call, made, codes, output)
+    answer.seed, answer.media_type = options.seed, media_type
+    return answer
 
 
-async def preview(call: Call[SampleOptions], codes: Int32[NDArray[Any], "n h w"]) -> bytes:
+async def _known(call: Call[SampleOptions]) -> Mapping[str, NDArray[Any]]:
+    """Read the codes that are known; none of most bodies."""
+    if not holds_known(call.body):
+        return {}
+    with call.phases.measure("media"):
+        return await call.service.off_loop(lambda: read_known(call.body, call.model, call.service.settings))
+
+
+def _sides(call: Call[SampleOptions]) -> tuple[int, int] | None:
+    """Give the height and width that are asked for; one that is left out is that of the prior's own size."""
+    options, model = call.options, call.model
+    if options.height is None and options.width is None:
+        return None
+    if model.manifest.geometry.modality != "image":
+        raise ParameterError(f"height or width is given, and {model.reference} is a model of sounds; leave both out")
+    height, width = draw_sides(model)
+    return options.height or height, options.width or width
+
+
+def _count(options: SampleOptions, known: Mapping[str, NDArray[Any]]) -> int:
+    """Tell how many are wanted: as many as there are rows of known codes where nothing else is said."""
+    rows = max((len(codes) for codes in known.values()), default=1)
+    return options.n if "n" in options.model_fields_set else rows
+
+
+async def preview(call: Call[SampleOptions], grids: Sequence[Int32[NDArray[Any], "n *grid"]]) -> bytes:
     """Show what has been drawn of the first pictures."""
+    conditions = to_conditions(call.model, call.options.asked, len(grids[0]), with_prior=True)
+    shown = slice(_SHOWN)
     with as_caller(Caller(Lane.BULK, call.deadline.end_s)):
-        images = await decode_drawn(call.service.engine, call.model, codes[:_SHOWN])
+        images = await decode_drawn(
+            call.service.engine, call.model, [grid[shown] for grid in grids], conditions.rows(shown)
+        )
     return await call.service.off_loop(lambda: write_png(contact_sheet(images)))
 
 
@@ -104,17 +167,18 @@ async def likelihood(call: Call[LikelihoodOptions]) -> Answer:
         raise CapabilityError(
             f"the posterior of {model.reference} is deterministic, so that elbo is the only bound; ask for bounds=elbo"
         )
-    given = await read_pictures(call)
-    condition = to_condition(model, options.labels, len(given.images))
-    if options.labels is not None and not discrete.has_prior_for(model, discrete.grid_of(model, given.images)):
+    given = await read_inputs(call)
+    has_prior = has_prior_over(model, given.x.shape[1 : 1 + len(given.extents[0])])
+    conditions = to_conditions(model, options.asked, len(given.x), with_prior=True)
+    if options.asked["label"] is not None and not has_prior:
         raise ParameterError(
             f"labels are given, and the prior of {model.reference} is over another size of pictures; leave labels out"
         )
     media_type = type_for(call.accept, NUMBERS_OR_MAPS, given.extents) if call.media_type == PNG else call.media_type
-    if media_type == PNG:
-        return await _maps(call, given, condition)
+    if media_type == PNG and isinstance(given, Pictures):
+        return await _maps(call, given, conditions, has_prior=has_prior)
     with call.phases.measure("compute"):
-        bound = await discrete.likelihood(call.service.engine, model, given.images, given.placements, condition)
+        bound = await discrete.likelihood(call.service.engine, model, given.x, given.extents, conditions)
     return _figures(bound, media_type, with_surprise=options.surprise)
 
 
@@ -127,8 +191,11 @@ def _figures(bound: CodesBound, media_type: str, *, with_surprise: bool) -> Answ
         "bits_per_dim": bound.bits_per_dim,
         "bits_per_token": bound.bits_per_token,
     }
+    levels = len(bound.surprise_nats)
+    if levels > 1:
+        arrays |= {f"bits_per_token_{level}": bits for level, bits in enumerate(bound.bits_per_token_of_levels)}
     if with_surprise:
-        arrays["surprise_nats"] = bound.surprise_nats
+        arrays |= {name_of("surprise_nats", level, levels): nats for level, nats in enumerate(bound.surprise_nats)}
     absent = ("exact_nats", "iwae_nats", "iwae_standard_error_nats", "effective_sample_size")
     row: Row = dict.fromkeys(absent) | {
         "bits_per_dim_bound": "elbo",
@@ -137,25 +204,79 @@ def _figures(bound: CodesBound, media_type: str, *, with_surprise: bool) -> Answ
     return Answer(arrays=arrays, rows=[row for _ in range(len(bound.elbo_nats))], media_type=media_type)
 
 
-async def _maps(call: Call[LikelihoodOptions], given: Pictures, condition: Int64[np.ndarray, " B"] | None) -> Answer:
+async def _maps(call: Call[LikelihoodOptions], given: Pictures, conditions: Conditions, *, has_prior: bool) -> Answer:
     """Show the surprise of each code as a colour, where it lies in the picture; no other figure is computed."""
     engine, model = call.service.engine, call.model
-    if not discrete.has_prior_for(model, discrete.grid_of(model, given.images)):
+    if not has_prior:
         raise CapabilityError(
             f"{model.reference} has no learned prior over pictures of this size, so that every code is equally "
             "surprising and there is nothing to show; accept application/json"
         )
     with call.phases.measure("compute"):
         codes = await discrete.encode(engine, model, given.images)
-        nats = await discrete.surprise(engine, model, codes, condition)
-    return await call.service.off_loop(lambda: _show(nats, given, discrete.level_of(model).downsampling))
+        nats = await discrete.surprise(engine, model, codes, conditions)
+    return await call.service.off_loop(lambda: _show(_by_pixel(model, nats), given))
 
 
-def _show(nats: Float64[np.ndarray, "B h w"], given: Pictures, scale: int) -> Answer:
+def _by_pixel(model: ServedModel, nats: Mapping[str, Float64[np.ndarray, "B *grid"]]) -> tuple[NDArray[Any], int]:
+    """Add the surprise of all codes up where they lie, in places of the finest grid; give their side in pixels as well.
+
+    The codes of a coarser level count in each of the finer places that they cover.
+    """
+    levels = levels_of(model)
+    finest = min(level.downsampling for level in levels.values())
+    parts = []
+    for name, level in levels.items():
+        places = nats[name].sum(axis=1) if level.num_codebooks > 1 else nats[name]
+        factor = level.downsampling // finest
+        parts.append(places.repeat(factor, axis=1).repeat(factor, axis=2))
+    return np.add.reduce(parts), finest
+
+
+def _show(map_of: tuple[Float64[np.ndarray, "B h w"], int], given: Pictures) -> Answer:
     """Paint the maps over one scale of colours."""
+    nats, scale = map_of
     low, high = float(nats.min()), float(nats.max())
     maps = heatmap(nats, low=low, high=high, scale=scale)
     return Answer(
         arrays={IMAGES: [placement.restore(one) for placement, one in zip(given.placements, maps, strict=True)]},
         headers={"x-latentd-surprise-nats": f"{low:.4f},{high:.4f}"},
     )
+
+
+def media_name(model: ServedModel) -> str:
+    """Name the array of what a model decodes to."""
+    return IMAGES if model.manifest.geometry.modality == "image" else SOUNDS
+
+
+def _conditions_of_decoder(call: Call[Any], rows: int) -> Conditions:
+    """Give the conditions of a call that asks no prior."""
+    return to_conditions(call.model, call.options.asked, rows, with_prior=False)
+
+
+async def shown(
+    call: Call[Any],
+    made: Sequence[NDArray[Any]] | NDArray[Any] | None,
+    codes: Mapping[str, Items],
+    output: Sequence[str],
+) -> Answer:
+    """Name what a model made, sounds at the rate that is wanted, and its codes.
+
+    Args:
+        call: the request.
+        made: images or sounds; None where there are none.
+        codes: by name.
+        output: names of the arrays to be answered, the primary one first.
+
+    Returns:
+        The answer.
+    """
+    arrays: dict[str, Items] = dict(codes)
+    rates: tuple[int, ...] = ()
+    if made is not None and media_name(call.model) == SOUNDS:
+        arrays[SOUNDS], rates = await call.service.off_loop(
+            lambda: at_rate(list(made), call.model, call.options.sample_rate)
+        )
+    elif made is not None:
+        arrays[IMAGES] = made
+    return Answer(arrays={name: arrays[name] for name in output}, sample_rates_hz=rates)

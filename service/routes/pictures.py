@@ -1,30 +1,34 @@
 """Pictures beside what a model made of them."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 
 from media.distortion import mse, psnr_db
-from service.answers import IMAGES, PICTURES_FROM_PICTURES, Answer, figures, number, type_for
+from service.answers import IMAGES, Answer, figures, number, type_for
 from service.bodies import Pictures
 from service.endpoint import Call, read_pictures
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.options import ReconstructOptions
+from service.routes.sounds import compare_sounds
 
 _PEAK = 255.0
 
-Images = UInt8[np.ndarray, "B H W C"]
-Reconstruct = Callable[[Engine, ServedModel, Images], Awaitable[Images]]
+Reconstruct = Callable[[Engine, ServedModel, NDArray[Any]], Awaitable[NDArray[Any]]]
 
 
 async def compare(call: Call[ReconstructOptions], reconstruct: Reconstruct) -> Answer:
     """Answer reconstructions at the size of their originals, with the distortion of each in rows and headers.
 
+    Of sounds, see `service.routes.sounds`.
+
     Args:
         call: the request.
-        reconstruct: takes pictures through the model.
+        reconstruct: takes pictures or sounds through the model.
 
     Returns:
         The answer.
@@ -32,8 +36,10 @@ async def compare(call: Call[ReconstructOptions], reconstruct: Reconstruct) -> A
     Raises:
         NotAcceptableError: the originals differ in size, and the caller does not accept JSON.
     """
+    if call.model.manifest.geometry.modality == "audio":
+        return await compare_sounds(call, reconstruct)
     given = await read_pictures(call)
-    media_type = type_for(call.accept, PICTURES_FROM_PICTURES, given.extents)
+    media_type = type_for(call.accept, call.offers, given.extents)
     with call.phases.measure("compute"):
         reconstructions = await reconstruct(call.service.engine, call.model, given.images)
     return await call.service.off_loop(lambda: _compare(given, reconstructions, media_type))

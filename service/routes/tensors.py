@@ -3,9 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from service.answers import CONTAINERS, NUMBERS, NUMBERS_OR_MAPS, PICTURES, PICTURES_FROM_PICTURES, Answer
-from service.bodies import CONTAINER_BODIES, IMAGE_BODIES, LATENT_BODIES, OPTION_BODIES
+from service.answers import CONTAINERS, MEDIA, MEDIA_FROM_MEDIA, NUMBERS, NUMBERS_OR_MAPS, Answer
+from service.bodies import CONTAINER_BODIES, LATENT_BODIES, MEDIA_BODIES, OPTION_BODIES
 from service.endpoint import Call, Endpoint
+from service.errors import ParameterError
+from service.latents import KNOWN, KNOWN_SCHEMA, holds_known
 from service.options import (
     CompressOptions,
     DecodeOptions,
@@ -14,6 +16,7 @@ from service.options import (
     LikelihoodOptions,
     ReconstructOptions,
     SampleOptions,
+    refuse_options,
 )
 from service.routes import containers, continuous, discrete
 from service.streaming import EVENTS
@@ -21,54 +24,70 @@ from service.streaming import EVENTS
 _Answering = Callable[[Call[Any]], Awaitable[Answer]]
 
 
+_FOR_CODES = ("codebooks", "label", "labels", "speaker", "surprise", "top_k", "top_p", "height", "width")
+"""Options that only models of codes have a use for."""
+
+
 def _by_latents(for_vectors: _Answering, for_codes: _Answering) -> _Answering:
     """Answer as the model's kind of latents demands."""
 
     async def answer(call: Call[Any]) -> Answer:
-        return await (for_vectors if call.model.code_level is None else for_codes)(call)
+        if call.model.code_level is not None:
+            return await for_codes(call)
+        _refuse_codes(call)
+        return await for_vectors(call)
 
     return answer
+
+
+def _refuse_codes(call: Call[Any]) -> None:
+    """Refuse what a model without codes could only ignore."""
+    reason = f"{call.model.reference} has no codes"
+    refuse_options(call.options, [name for name in _FOR_CODES if name in type(call.options).model_fields], reason)
+    if isinstance(call.options, SampleOptions) and holds_known(call.body):
+        raise ParameterError(f"known codes are given, and {reason}; send options alone")
 
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         "encode",
         EncodeOptions,
-        IMAGE_BODIES,
+        MEDIA_BODIES,
         NUMBERS,
         _by_latents(continuous.encode, discrete.encode),
-        "Pictures to latents: real-valued ones, or codes.",
+        "Pictures or sounds to latents: real-valued ones, or codes.",
     ),
     Endpoint(
         "decode",
         DecodeOptions,
         LATENT_BODIES,
-        PICTURES,
+        MEDIA,
         _by_latents(continuous.decode, discrete.decode),
-        "Latents to pictures.",
+        "Latents to pictures or sounds.",
         echoed=("seed",),
     ),
     Endpoint(
         "reconstruct",
         ReconstructOptions,
-        IMAGE_BODIES,
-        PICTURES_FROM_PICTURES,
+        MEDIA_BODIES,
+        MEDIA_FROM_MEDIA,
         _by_latents(continuous.reconstruct, discrete.reconstruct),
-        "Pictures through the model and back, with the distortion in headers.",
+        "Pictures or sounds through the model and back, with the distortion in headers.",
     ),
     Endpoint(
         "sample",
         SampleOptions,
         OPTION_BODIES,
-        (*PICTURES, EVENTS),
+        (*MEDIA, EVENTS),
         _by_latents(continuous.sample, discrete.sample),
-        "Pictures drawn from the prior.",
+        "Pictures or sounds drawn from the prior.",
         preview=discrete.preview,
+        members={KNOWN: KNOWN_SCHEMA},
     ),
     Endpoint(
         "likelihood",
         LikelihoodOptions,
-        IMAGE_BODIES,
+        MEDIA_BODIES,
         NUMBERS_OR_MAPS,
         _by_latents(continuous.likelihood, discrete.likelihood),
         "Bounds on log p(x), in nats and bits; of a model of codes also a map of where the nats are.",
@@ -76,18 +95,18 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         "compress",
         CompressOptions,
-        IMAGE_BODIES,
+        MEDIA_BODIES,
         CONTAINERS,
         containers.compress,
-        "Pictures to containers of their codes.",
+        "Pictures or sounds to containers of their codes.",
     ),
     Endpoint(
         "decompress",
         DecompressOptions,
         CONTAINER_BODIES,
-        PICTURES_FROM_PICTURES,
+        MEDIA_FROM_MEDIA,
         containers.decompress,
-        "Containers to pictures at their original size, or to codes.",
+        "Containers to pictures or sounds at their original size, or to codes.",
         containers.model_of,
     ),
 )

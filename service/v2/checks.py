@@ -1,17 +1,19 @@
 """Whether a graph may be run on inputs: sizes, numbers of elements, and what the elements may be."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.manifest import DiscreteLevel, ImageGeometry, Tensor
+from artifact.code_prior import is_of_prior
+from artifact.manifest import AudioGeometry, DiscreteLevel, ImageGeometry, Tensor
 from service.bodies import takes
-from service.discrete import check_codes
 from service.engine.batcher import Key
 from service.engine.sizes import row_values
 from service.errors import ParameterError, TooLargeError
-from service.limits import check_pixels, check_rows
+from service.levels import CODES, axis_names, check_codes, check_size, grid_shapes, input_sides, names_of
+from service.limits import check_rows, longest_side
 from service.operations import find_other
 from service.settings import Settings
 from service.v2.names import Target
@@ -35,10 +37,12 @@ def check(settings: Settings, target: Target, inputs: Arrays) -> None:
     check_rows(settings, sizes["B"])
     _check_samples(settings, target, inputs, sizes)
     _check_sides(settings, target, sizes)
+    grids = _code_names(target)
+    if grids:
+        check_codes(settings, target.model, {name: inputs[name] for name in grids})
+        _check_match(target, inputs)
     for tensor in target.graph.inputs:
-        if _is_grid(target, tensor):
-            check_codes(settings, target.model, inputs[tensor.name])
-        else:
+        if tensor.name not in grids:
             _check_elements(tensor, inputs[tensor.name])
 
 
@@ -65,31 +69,67 @@ def _check_samples(settings: Settings, target: Target, inputs: Arrays, sizes: di
 
 
 def _check_sides(settings: Settings, target: Target, sizes: dict[str, int]) -> None:
-    """Refuse pictures that the model does not take, or that are too large."""
-    manifest, level = target.model.manifest, target.model.manifest.latent[0]
+    """Refuse inputs of a size that the model does not take, or that are too large."""
+    manifest = target.model.manifest
     geometry = manifest.geometry
-    if not isinstance(geometry, ImageGeometry):
-        return
-    height, width = sizes.get("H", geometry.height), sizes.get("W", geometry.width)
-    if height is None or width is None:
-        return
-    if not takes(geometry, height, width):
+    scales = [level.downsampling for level in manifest.latent if isinstance(level, DiscreteLevel)]
+    if isinstance(geometry, AudioGeometry):
+        sides: tuple[int | None, ...] = (sizes.get("T", geometry.length),)
+    else:
+        sides = (sizes.get("H", geometry.height), sizes.get("W", geometry.width))
+    extent = tuple(side for side in sides if side is not None)
+    if len(extent) == len(sides):
+        _check_input(settings, target, extent, sizes["B"])
+    elif is_of_prior(target.role) and scales:
+        # Of grids alone the largest counts, as one of the finest level.
+        axes = axis_names(len(sides))
+        largest = [max((sizes[name] for name in _names(axis, scales) if name in sizes), default=1) for axis in axes]
+        extent = tuple(places * min(scales) for places in largest)
+        check_size(settings, target.model, extent, total=sizes["B"] * math.prod(extent))
+
+
+def _check_input(settings: Settings, target: Target, extent: tuple[int, ...], rows: int) -> None:
+    """Refuse pictures or sounds of a size that the model does not take, or that are too large."""
+    manifest = target.model.manifest
+    geometry = manifest.geometry
+    maximum = longest_side(settings, manifest)
+    if isinstance(geometry, ImageGeometry) and not takes(geometry, maximum, *extent):
         raise ParameterError(
-            f"pictures are {height} x {width}, {target.name} takes sides that are multiples of {geometry.multiple_of} "
-            f"up to {geometry.maximum}; pad or crop them"
+            f"pictures are {extent[0]} x {extent[1]}, {target.name} takes sides that are multiples of "
+            f"{geometry.multiple_of} up to {maximum}; pad or crop them"
         )
-    check_pixels(settings, height, width, total=sizes["B"] * height * width)
-    if isinstance(level, DiscreteLevel) and "H" in sizes and "h" in sizes:
-        grid = height // level.downsampling, width // level.downsampling
-        if (sizes["h"], sizes["w"]) != grid:
+    if isinstance(geometry, AudioGeometry) and (extent[0] % geometry.multiple_of or extent[0] > maximum):
+        raise ParameterError(
+            f"sounds are of {extent[0]} samples, {target.name} takes multiples of {geometry.multiple_of} up to "
+            f"{maximum}; pad or crop them"
+        )
+    check_size(settings, target.model, extent, total=rows * math.prod(extent))
+
+
+def _check_match(target: Target, inputs: Arrays) -> None:
+    """Refuse codes that are not those of the pictures or sounds beside them."""
+    if "x" not in inputs:
+        return
+    sides = inputs["x"].shape[1 : 1 + len(input_sides(target.model))]
+    for name, shape in grid_shapes(target.model, sides).items():
+        if inputs[name].shape[1:] != shape:
             raise ParameterError(
-                f"codes are {sizes['h']} x {sizes['w']} a picture, pictures of {height} x {width} have {list(grid)}"
+                f"{name} are {list(inputs[name].shape[1:])} an item, items of {' x '.join(map(str, sides))} have "
+                f"{list(shape)}"
             )
 
 
-def _is_grid(target: Target, tensor: Tensor) -> bool:
-    """Tell whole grids of codes."""
-    return target.model.code_level is not None and tensor.unit == "code" and len(tensor.shape) == 3
+def _names(axis: str, scales: list[int]) -> list[str]:
+    """Name an axis of the grids of all levels."""
+    return [axis, *(f"{axis}_{level}" for level in range(len(scales)))]
+
+
+def _code_names(target: Target) -> tuple[str, ...]:
+    """Name the inputs that are all codes of an item together; none of a graph that takes no or other codes."""
+    if target.model.code_level is None or is_of_prior(target.role):
+        return ()
+    names = names_of(target.model, CODES)
+    return names if all(name in {tensor.name for tensor in target.graph.inputs} for name in names) else ()
 
 
 def _check_elements(tensor: Tensor, array: NDArray[Any]) -> None:

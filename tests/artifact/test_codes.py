@@ -1,15 +1,10 @@
 """Code lengths and draws from logits, against scipy."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 import pytest
 from scipy import special, stats
 
-from artifact.codes import ALL_CODES, Raster, draw_codes, surprise_nats
-from artifact.manifest import DType, Tensor
+from artifact.codes import ALL_CODES, draw_codes, surprise_nats
 
 LOGITS = np.random.default_rng(0).normal(scale=2.0, size=(4000, 6)).astype(np.float32)
 
@@ -81,63 +76,27 @@ def test_each_row_has_a_temperature_and_candidates_of_its_own() -> None:
         assert found[row] == allowed[np.searchsorted(weights, uniform[row] * weights[-1], side="right")]
 
 
-@dataclass(frozen=True)
-class Inputs:
-    inputs: tuple[Tensor, ...]
+def nucleus(logits: np.ndarray, temperature: float, top_k: int, top_p: float) -> np.ndarray:
+    """Give the probabilities of a row, by going through its codes from the most probable one on."""
+    scores = (logits.astype(np.float64) - logits.max()) / temperature
+    p, reached = np.zeros(len(logits)), 0.0
+    ranked = sorted(range(len(logits)), key=lambda code: (-logits[code], code))[:top_k]
+    total = sum(np.exp(scores[code]) for code in ranked)
+    for code in ranked:
+        if reached < top_p:
+            p[code] = np.exp(scores[code])
+            reached += p[code] / total
+    return p / p.sum()
 
 
-class Away:
-    """A state that lies where numpy cannot reach it."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-
-
-def test_grids_join_pause_and_go_on_wherever_their_states_lie() -> None:
-    """The toy graphs count: a place's logits name a code that tells how far its grid has come, by its states alone."""
-
-    def tensor(name: str, *shape: int | str, dtype: DType = "float32") -> Tensor:
-        return Tensor(name=name, dtype=dtype, shape=("B", *shape), unit="hidden")
-
-    row = (tensor("codes", 3, dtype="int32"), tensor("position", dtype="int64"), tensor("state_rows", 1))
-    pixel = (
-        tensor("code", dtype="int32"),
-        tensor("position", dtype="int64"),
-        tensor("context", 1),
-        tensor("state_n", 1),
-    )
-    graphs = {"prior_row": Inputs(row), "prior_pixel": Inputs(pixel)}
-
-    def run(role: str, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        state = next(value for name, value in feeds.items() if name.startswith("state_"))
-        state = state.array if isinstance(state, Away) else state
-        if role == "prior_row":
-            return {"context": np.repeat(state[:, None], 3, 1), "next_state_rows": Away(state + 1)}
-        code = 3 * feeds["context"] + np.where(feeds["position"] % 3 == 0, 0, state[:, 0])[:, None]
-        return {
-            "logits": -np.abs(np.arange(12) - code).astype(np.float32),
-            "next_state_n": Away(code - 3 * feeds["context"] + 1),
-        }
-
-    raster = Raster(graphs, 4, 3, slots=2, host=lambda away: away.array.copy())
-    assert raster.kept == {"prior_row": ("next_state_rows",), "prior_pixel": ("next_state_n",)}
-    uniform = np.zeros(12)
-
-    def take_row() -> None:
-        for _ in range(1 + 3):
-            raster.proceed(run(*raster.call()))
-
-    raster.join(0, uniform, temperature=0.0)
-    take_row()
-    raster.join(1, uniform, temperature=0.0)
-    take_row()
-    assert raster.rows.tolist() == [2, 1]
-    paused = raster.pause(0)
-    take_row()
-    raster.join(0, uniform, temperature=0.0, paused=paused)
-    take_row()
-    take_row()
-    assert raster.rows.tolist() == [4, 4]
-    assert raster.codes.reshape(2, 12).tolist() == [list(range(12))] * 2
-    raster.leave(0)
-    assert raster.is_active.tolist() == [False, True]
+def test_the_nucleus_is_the_fewest_most_probable_codes_that_have_enough() -> None:
+    generator = np.random.default_rng(5)
+    logits = np.round(2.0 * generator.normal(scale=2.0, size=(2000, 9))).astype(np.float32) / 2  # with many ties
+    uniform, temperature = generator.random(2000), generator.choice([0.4, 1.0, 3.0], 2000)
+    top_k, top_p = generator.choice([2, 5, 9, ALL_CODES], 2000), generator.choice([1e-9, 0.3, 0.77, 0.95, 1.0], 2000)
+    found = draw_codes(logits, uniform, temperature=temperature, top_k=top_k, top_p=top_p)
+    for row in range(2000):
+        p = nucleus(logits[row], temperature[row], top_k[row], top_p[row])
+        assert found[row] == np.searchsorted(p.cumsum(), uniform[row], side="right"), row
+    sure = draw_codes(logits, uniform, temperature=temperature * (np.arange(2000) % 2), top_p=1e-9)
+    assert np.array_equal(sure, logits.argmax(1)), "the least nucleus is the most probable code, as no temperature is"

@@ -80,6 +80,17 @@ def test_codes_come_back_and_make_the_same_bytes(item: Item) -> None:
     assert write_codes(found, layout=item.layout, model_hash=HASH, extent=item.extent) == data
 
 
+@pytest.mark.parametrize("first", [CODES[1][0], CODES[1]])
+def test_the_first_codebooks_of_a_level_are_a_container_too(
+    first: np.ndarray, decode: Callable[..., tuple[list, list]]
+) -> None:
+    data = write_codes([CODES[0], first], layout=LAYOUT, model_hash=HASH, extent=EXTENT)
+    found = read_codes(read_container(data), LAYOUT)
+    assert [level.tolist() for level in found] == [CODES[0].tolist(), first.tolist()]
+    assert write_codes(found, layout=LAYOUT, model_hash=HASH, extent=EXTENT) == data
+    assert decode(data, [6, 20]) == ([*EXTENT], [CODES[0].ravel().tolist(), first.ravel().tolist()])
+
+
 @settings(deadline=None, max_examples=50)
 @given(item=items())
 def test_the_specifications_decoder_agrees(item: Item, decode: Callable[..., tuple[list, list]]) -> None:
@@ -124,7 +135,10 @@ def test_other_hashes_are_refused(model_hash: str) -> None:
     [
         (CODES[:1], EXTENT, "codes of 1 levels, the model has 2"),
         ([CODES[0].T, CODES[1]], EXTENT, r"level 0 has codes of the shape \(2, 1\), the model makes \(1, 2\)"),
-        ([CODES[0], CODES[1][0]], EXTENT, r"level 1 has codes of the shape \(2, 4\), the model makes \(2, 2, 4\)"),
+        ([CODES[0], CODES[1][0].T], EXTENT, r"level 1 has codes of the shape \(4, 2\), the model makes \(2, 2, 4\)"),
+        ([CODES[0], CODES[1][:1]], EXTENT, r"level 1 has codes of the shape \(1, 2, 4\), the model makes \(2, 2, 4\)"),
+        ([CODES[0], CODES[1][:0]], EXTENT, r"level 1 has codes of the shape \(0, 2, 4\), the model makes \(2, 2, 4\)"),
+        ([CODES[0], np.zeros((3, 2, 4), int)], EXTENT, r"level 1 has codes of the shape \(3, 2, 4\), the model makes"),
         (CODES, (5, 17), r"level 0 .* the model makes \(1, 3\)"),
         (CODES, (5, 65), "measures 5 x 65, expected 1 to 64 x 64"),
         (CODES, (5,), "the item is a sound"),

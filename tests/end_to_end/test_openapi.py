@@ -1,5 +1,7 @@
 """The service is held against its own OpenAPI document, by requests that Schemathesis makes of it."""
 
+import io
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import requests
 import schemathesis
+import soundfile
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from schemathesis import Case, Config, GenerationMode
@@ -18,8 +21,17 @@ from schemathesis.specs.openapi import checks
 
 from service.settings import Settings
 from tests.service.serving import Client, npy, png, serving
-from tests.toys.publish import TOYS
+from tests.toys import sounds
+from tests.toys.publish import TOYS, publish
 
+
+def wav(samples: np.ndarray, kind: str = "WAV") -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, 8000, format=kind, subtype="PCM_16")
+    return buffer.getvalue()
+
+
+SPEECH = "toy-speech"
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,
@@ -29,23 +41,27 @@ CHECKS = [
 ]
 BINARY = np.uint8(255) * np.eye(8, dtype=np.uint8)[None, ..., None]
 COLOUR = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(1, 8, 8, 3)
-ARRAYS = (BINARY, COLOUR, np.zeros((2, 4), np.float32), np.ones((1, 4, 4), np.int32))
+SOUND = np.linspace(-0.5, 0.5, 200, dtype=np.float32)
+ARRAYS = (BINARY, COLOUR, SOUND[None], np.zeros((2, 4), np.float32), np.ones((1, 4, 4), np.int32))
 BODIES = {
     "application/x-npy": tuple(map(npy, ARRAYS)),
     "image/png": (png(BINARY[0]), png(COLOUR[0])),
     "image/jpeg": (png(COLOUR[0], "jpeg"),),
     "image/webp": (png(COLOUR[0], "webp"),),
+    "audio/wav": (wav(SOUND),),
+    "audio/flac": (wav(SOUND, "FLAC"),),
     "application/x-npz": (b"PK",),
     "application/vnd.latentd": (b"latentd",),
     "application/octet-stream": (b'{"inputs": []}',),
 }
-"""What the schema cannot say of a body: which bytes make a picture."""
+"""What the schema cannot say of a body: which bytes make a picture or a sound."""
 ACCEPTS = (
     "*/*",
     "application/json",
     "application/x-npy",
     "application/x-npz",
     "image/png",
+    "audio/wav",
     "text/event-stream",
     "junk",
 )
@@ -92,9 +108,13 @@ class Judge:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
-def test_whatever_is_asked_is_answered_as_documented(store_root: Path, subtests: pytest.Subtests) -> None:
+def test_whatever_is_asked_is_answered_as_documented(
+    store_root: Path, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    store = shutil.copytree(store_root, tmp_path / "store")
+    publish(store, SPEECH, sounds.toy(sounds.make(1)))
     limits = {"max_rows": 16, "max_importance_samples": 64, "max_pixels": 4096, "control": True}
-    settings = Settings(store=store_root, models=TOYS, device="cpu", threads=1, buckets=(1, 4), **limits)
+    settings = Settings(store=store, models=(*TOYS, SPEECH), device="cpu", threads=1, buckets=(1, 4), **limits)
     with serving(settings) as client:
         judge = Judge(client)
         for operation in judge.operations:
@@ -121,7 +141,7 @@ def attack(judge: Judge, operation: Any, mode: GenerationMode) -> None:
     jobs = [judge.client.post("/sample", headers={"prefer": "respond-async"}).json()["id"] for _ in range(posts)]
     things = st.fixed_dictionaries(
         {
-            "name": st.sampled_from([*TOYS, "toy-binary@1"]),
+            "name": st.sampled_from([*TOYS, SPEECH, "toy-binary@1"]),
             "model": st.sampled_from(["toy-binary.encode", "toy-tokens.decode", "toy-binary"]),
             "version": st.just("1"),
             "identifier": st.sampled_from(jobs or [""]),

@@ -85,6 +85,18 @@ def test_pixels_that_break_off_inside_a_whole_file(png, rgb):
         read(png(rows, size=(24, 40), bits=8, colour=2))
 
 
+@pytest.mark.parametrize("filter_type", range(5))
+@pytest.mark.parametrize("colour", [0, 2])
+def test_a_missing_byte_never_goes_unnoticed(png, filter_type, colour):
+    """Whatever the filter: the last row may be whole, partly there, or missing; and black, which is no fault."""
+    row = bytes([filter_type]) + bytes(range(1, 1 + 4 * (3 if colour else 1)))
+    for rows in (row * 3, row * 2 + bytes(len(row))):
+        assert read(png(rows, size=(4, 3), bits=8, colour=colour)).shape == (3, 4, 3)
+        for end in range(len(rows)):
+            with pytest.raises(MalformedMediaError, match="bytes of pixels, expected"):
+                read(png(rows[:end], size=(4, 3), bits=8, colour=colour))
+
+
 def test_pixels_that_cannot_be_unpacked(png, png_chunk, rgb):
     data = png(b"", size=(24, 40), bits=8, colour=2)
     packed = bytearray(zlib.compress(rgb.tobytes()))
@@ -226,9 +238,9 @@ def test_a_decoder_out_of_memory(rgb, save, monkeypatch, error):
     def fail(file):
         raise error
 
-    monkeypatch.setitem(images._DECODERS, "PNG", fail)
+    monkeypatch.setitem(images._DECODERS, "JPEG", fail)
     with pytest.raises(MediaTooLargeError, match="no memory"):
-        read(save(rgb, "PNG"))
+        read(save(rgb, "JPEG"))
 
 
 @pytest.fixture(scope="module")

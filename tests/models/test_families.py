@@ -7,9 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.families import FamilyConfig
+from models.families.hierarchical_vqvae import HierarchicalVQVAEConfig, HierarchyConfig
 from models.families.parts import BernoulliConfig, GaussianConfig
+from models.families.quantizers import FiniteScalarConfig, QuantizerConfig
 from models.families.vae import ConvConfig, MLPConfig, VAEConfig
-from models.families.vqvae import FullyConvConfig, QuantizerConfig, VQVAEConfig
+from models.families.vqvae import FullyConvConfig, VQVAEConfig
 from models.model import LatentVariableModel
 from models.networks import ImageShape
 
@@ -34,15 +36,43 @@ FAMILIES: dict[str, tuple[FamilyConfig, ImageShape]] = {
         for variance in ("fixed", "shared", "learned")
     },
     **{
-        f"vqvae-{update}": (
+        f"vqvae-{name}": (
             VQVAEConfig(
                 family="vqvae",
                 network=FullyConvConfig(downsampling=4, hidden=8, residual_hidden=4, residual_blocks=1),
-                quantizer=QuantizerConfig(num_embeddings=16, embedding_dim=3, update=update, initialisation="random"),
+                quantizer=QuantizerConfig(num_embeddings=16, embedding_dim=3, initialisation="random", **options),
             ),
             ImageShape(3, 8, 12),
         )
-        for update in ("ema", "loss")
+        for name, options in {
+            "ema": {"update": "ema"},
+            "loss": {"update": "loss"},
+            "rotation": {"gradient": "rotation"},
+            "residual": {"num_codebooks": 3, "codebook_dropout": 0.5, "update": "loss"},
+        }.items()
+    },
+    "vqvae-fsq": (
+        VQVAEConfig(
+            family="vqvae",
+            network=FullyConvConfig(downsampling=2, hidden=8, residual_hidden=4, residual_blocks=1),
+            quantizer=FiniteScalarConfig(kind="fsq", levels=(5, 4, 3)),
+        ),
+        ImageShape(3, 8, 12),
+    ),
+    **{
+        f"hierarchical-vqvae-{'-'.join(map(str, downsamplings))}x{codebooks}": (
+            HierarchicalVQVAEConfig(
+                family="hierarchical-vqvae",
+                network=HierarchyConfig(
+                    downsamplings=downsamplings, features=5, hidden=8, residual_hidden=4, residual_blocks=1
+                ),
+                quantizer=QuantizerConfig(
+                    num_embeddings=16, embedding_dim=3, initialisation="random", num_codebooks=codebooks
+                ),
+            ),
+            ImageShape(3, 16, 8),
+        )
+        for downsamplings, codebooks in (((4, 2), 1), ((8, 4, 2), 1), ((8, 2), 2))
     },
 }
 
@@ -91,8 +121,8 @@ def test_gradients_reach_every_parameter(model: LatentVariableModel, x: torch.Te
         for parameter in model.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
     latent, _, bound = model(x, noise(model, 6, 2))
-    penalties = [level.penalty.sum() for level in latent if level.penalty is not None]
-    torch.autograd.backward([bound.elbo.sum(), *penalties])
+    penalties = sum(level.penalty.sum() for level in latent if level.penalty is not None)
+    torch.autograd.backward(bound.elbo.sum() + penalties)
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.families.vqvae import QuantizerConfig
+from models.families.quantizers import QuantizerConfig
 from models.kmeans import kmeans, nearest
 from models.quantizers import EMAVectorQuantizer, LearnedVectorQuantizer, VectorQuantizer
 
@@ -14,7 +14,9 @@ K, D = 7, 3
 def build(**changes: object) -> VectorQuantizer:
     torch.manual_seed(0)
     settings = {"num_embeddings": K, "embedding_dim": D, "initialisation": "random", "revive_below": 0.0}
-    return QuantizerConfig.model_validate(settings | changes).build()
+    quantizer = QuantizerConfig.model_validate(settings | changes).build()
+    assert isinstance(quantizer, VectorQuantizer)
+    return quantizer
 
 
 def vectors(seed: int = 1, scale: float = 1.0) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from artifact.codes import STEP_ROLES
+from artifact.sampling import all_step_roles
 from service.engine.opening import ServedModel
 from service.engine.work import Arrays
 
@@ -33,7 +33,7 @@ class Gate:
         self._let = 0
         self._permits = threading.Semaphore(0)
         self._sessions: Any = model.sessions
-        self._own = {role: self._sessions[role] for role in STEP_ROLES}
+        self._own = {role: self._sessions[role] for role in all_step_roles(model.prior)}
 
     def __enter__(self) -> "Gate":
         for role, session in self._own.items():

@@ -11,6 +11,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from service import upgrade
 from service.app import create_app
 from service.draining import Server
 from service.engine.engine import Engine
@@ -26,6 +27,7 @@ class Listening:
 
     app: FastAPI
     client: httpx.AsyncClient
+    server: Server
 
     @property
     def engine(self) -> Engine:
@@ -40,8 +42,9 @@ class Listening:
 @asynccontextmanager
 async def listening(settings: Settings, siblings: Siblings | None = None) -> AsyncIterator[Listening]:
     app = create_app(settings, siblings=siblings)
-    config = uvicorn.Config(app, http=Connection, ws="none", log_config=None, access_log=False)
-    server = Server(config, Limits.of(settings), drain=lambda: True, drain_s=0, reload=lambda: None)
+    config = uvicorn.Config(app, http=Connection, **upgrade.OPTIONS, log_config=None, access_log=False)
+    limits, familiar = Limits.of(settings), app.state.familiar
+    server = Server(config, limits, drain=lambda: True, drain_s=0, reload=lambda: None, familiar=familiar)
     # Named as TCP, so that asyncio switches Nagle's algorithm off, as uvloop does in any case.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
@@ -52,7 +55,7 @@ async def listening(settings: Settings, siblings: Siblings | None = None) -> Asy
         ) as client:
             try:
                 await until_ready(client)
-                yield Listening(app, client)
+                yield Listening(app, client, server)
             finally:
                 server.should_exit = True
                 await serving

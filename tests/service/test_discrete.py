@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from artifact.noise import CODES_STREAM, batch_uniform
-from media.geometry import Placement
 from service import discrete
-from service.conditions import to_condition
+from service.conditions import Conditions, to_conditions
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.errors import DeadlineError, OverloadedError, ParameterError
@@ -26,16 +25,10 @@ from tests.toys.tokens import ToyTokens
 
 
 async def drawn(engine: Engine, model: ServedModel, *, n: int, first_index: int = 0, label: str = "none") -> np.ndarray:
-    return await sample_codes(
-        engine,
-        model,
-        n=n,
-        seed=4,
-        first_index=first_index,
-        temperature=1.0,
-        top_k=None,
-        labels=(label,) if model.manifest.prior.classes else None,
-    )
+    asked = {"label": (label,)} if model.manifest.prior.classes else {}
+    conditions = to_conditions(model, asked, n, with_prior=True)
+    codes = await sample_codes(engine, model, n=n, seed=4, first_index=first_index, conditions=conditions.prior)
+    return codes["codes"]
 
 
 def test_concurrent_draws_are_each_their_own_and_share_runs(
@@ -108,12 +101,12 @@ def test_large_pictures_run_alone(settings: Settings, toy_tokens: dict[str, ToyT
     async def body(engine: Engine) -> None:
         model = engine.model("toy-tokens", "encode")
         large, small = toy.images(5, 64, 64), toy.images(5, 8, 8)
-        codes = [await discrete.encode(engine, model, large)]
+        codes = [(await discrete.encode(engine, model, large))["codes"]]
         assert engine.loads["toy-tokens@1", "encode"].buckets == {2: 3}
-        codes.append(await discrete.encode(engine, model, small))
+        codes.append((await discrete.encode(engine, model, small))["codes"])
         assert np.array_equal(codes[0], toy.encode(large))
         assert np.array_equal(codes[1], toy.encode(small))
-        decoded = await discrete.decode(engine, model, codes[0])
+        decoded = await discrete.decode(engine, model, {"codes": codes[0]})
         assert np.abs(decoded - np.clip(toy.decode(codes[0]), 0, 255)).max() <= 0.51
         assert engine.loads["toy-tokens@1", "decode"].buckets == {2: 3}
 
@@ -143,12 +136,11 @@ def test_a_prior_of_another_grid_leaves_codes_uniform(settings: Settings, tmp_pa
         found = await drawn(engine, model, n=3)
         assert np.array_equal(found, toy.sample(batch_uniform(4, 0, 3, 16, stream=CODES_STREAM), None))
         images = toy.images(2)
-        placements = [Placement((8, 8), padded=False)] * 2
-        bound = await discrete.likelihood(engine, model, images, placements, None)
+        bound = await discrete.likelihood(engine, model, images, [(8, 8)] * 2)
         np.testing.assert_allclose(bound.kl_nats, toy.surprise(toy.encode(images), None).sum((1, 2)), rtol=1e-5)
         with pytest.raises(ParameterError, match="knows no classes"):
-            to_condition(model, ("1",), 1)
-        other = await discrete.surprise(engine, model, np.zeros((2, 3, 5), dtype=np.int32), None)
+            to_conditions(model, {"label": ("1",)}, 1, with_prior=True)
+        other = (await discrete.surprise(engine, model, {"codes": np.zeros((2, 3, 5), dtype=np.int32)}))["codes"]
         assert other.shape == (2, 3, 5)
         np.testing.assert_allclose(other, np.log(5))
 
@@ -165,7 +157,8 @@ def test_surprise_is_the_same_in_slices(
     async def body(engine: Engine) -> None:
         model = engine.model("toy-tokens-prior", "sample")
         condition = np.arange(7) % 4
-        nats = await discrete.surprise(engine, model, codes, condition)
+        conditions = Conditions(prior={"condition": condition})
+        nats = (await discrete.surprise(engine, model, {"codes": codes}, conditions))["codes"]
         np.testing.assert_allclose(nats, toy.surprise(codes, condition), atol=1e-5)
         assert engine.loads["toy-tokens-prior@1", "prior"].runs == 4
 

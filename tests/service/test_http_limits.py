@@ -136,14 +136,17 @@ def test_the_models_are_not_told_before_they_are_loaded(client: Client, monkeypa
 
 def test_openapi_tells_lists_and_what_is_special(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
-    for path, names in (("/sample", {"labels", "output"}), ("/likelihood", {"labels", "bounds"})):
+    for path, name in (("/sample", "output"), ("/likelihood", "bounds")):
         parameters = paths[path]["post"]["parameters"]
         lists = {one["name"] for one in parameters if one.get("style") == "form" and one["explode"] is False}
-        assert lists == names
-    assert "items" not in paths["/sample"]["post"]["requestBody"]["content"][JSON]["schema"]["properties"]
+        assert lists == {"label", "labels", "speaker", name}
+    told = paths["/sample"]["post"]["requestBody"]["content"][JSON]["schema"]["properties"]
+    assert ("items" in told, "known" in told) == (False, True)
     assert "items" in paths["/encode"]["post"]["requestBody"]["content"][JSON]["schema"]["properties"]
     codebook = paths["/models/{name}/codebook"]["get"]["responses"]["200"]["content"][JSON]["schema"]
     assert set(codebook["properties"]) == {"model", "codebook"}
+    asked = paths["/models/{name}/codebook"]["get"]["parameters"]
+    assert {one["name"] for one in asked} == {"name", "level", "codebook"}
     assert set(paths["/metrics"]["get"]["responses"]["200"]["content"]) == {"text/plain"}
     assert "503" in paths["/readyz"]["get"]["responses"]
     described = paths["/models/{name}"]["get"]["responses"]

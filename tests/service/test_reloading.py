@@ -144,10 +144,10 @@ def test_a_model_that_has_drawn_codes_is_freed_too(store: Path) -> None:
         model = engine.named("toy-prior")[0]
         traces = [weakref.ref(model), weakref.ref(model.sessions["prior_pixel"])]
         options: dict[str, Any] = {"n": 3, "seed": 1, "first_index": 0, "temperature": 1.0}
-        drawing = asyncio.ensure_future(sample_codes(engine, model, **options, top_k=None, labels=None))
+        drawing = asyncio.ensure_future(sample_codes(engine, model, **options))
         await asyncio.sleep(0)
         await engine.lifecycle.unload("toy-prior")
-        assert (await drawing).shape == (3, 4, 4)
+        assert (await drawing)["codes"].shape == (3, 4, 4)
         del model, drawing
         await until(lambda: gc.collect() >= 0 and [trace() for trace in traces] == [None, None])
 

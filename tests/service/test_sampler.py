@@ -293,7 +293,7 @@ def test_rows_of_other_graphs_have_their_turn_between_two_steps(few: Settings, t
         encoding = asyncio.ensure_future(discrete.encode(engine, model, images))
         await until(lambda: engine.queue_rows == 1)
         await gate.step(1)
-        assert np.array_equal(await encoding, toy.encode(images))
+        assert np.array_equal((await encoding)["codes"], toy.encode(images))
         gate.open()
         await drawing
 
@@ -322,10 +322,10 @@ def test_progress_tells_the_codes_that_are_drawn(few: Settings, toy: ToyTokens) 
         await gate.step(2 * (SIDE + 1))
         await progress.change()
         assert (progress.done, progress.of, progress.fraction) == (16, 32, 0.5)
-        assert progress.codes is not None
+        (codes,) = progress.codes
         whole = expected(toy, grids(2))
-        assert np.array_equal(progress.codes[:, :2], whole[:, :2])
-        assert (progress.codes[:, 2:] == UNDRAWN).all()
+        assert np.array_equal(codes[:, :2], whole[:, :2])
+        assert (codes[:, 2:] == UNDRAWN).all()
         gate.open()
         await drawing
         assert progress.fraction == 1.0
@@ -337,11 +337,11 @@ def test_a_sampler_ends_with_its_model(few: Settings) -> None:
     async def body(engine: Engine) -> None:
         model = engine.model(NAME, "sample")
         await engine.draw(model, grids())
-        sampler = weakref.ref(engine._samplers[model])
+        sampler = weakref.ref(engine._samplers[model][0])
         session = weakref.ref(model.sessions["prior_pixel"])
         ending = replace(model)
         await engine.draw(ending, grids())
-        other = weakref.ref(engine._samplers[ending])
+        other = weakref.ref(engine._samplers[ending][0])
         gc.disable()  # no cycle may keep a model and its memory until the collector comes by
         try:
             del ending

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from artifact.codes import STEP_ROLES, complete, sample_raster
+from artifact.sampling import complete, sample
 from service.engine.engine import Engine
 from service.engine.work import Arrays
 from service.settings import Settings
@@ -31,14 +31,14 @@ def test_a_grid_is_the_same_to_the_bit_whoever_is_drawn_beside_it() -> None:
             await asyncio.gather(*tasks)
         # The same steps without slots, runners or neighbours give the same codes.
         slots = engine.settings.slots
-        uniform, condition = np.repeat(mine["uniform"][:1], slots, 0), np.repeat(mine["condition"][:1], slots)
-        steps = sample_raster(model.manifest.graphs, 8, 8, uniform, condition, temperature=0.9, top_k=100)
+        rows = {name: np.repeat(array[:1], slots, 0) for name, array in mine.items()}
+        steps = sample(model.manifest.graphs, model.prior.links[0], rows)
         assert (complete(steps, lambda role, feeds: model.sessions[role].run(feeds)) == alone[0]).all()
 
     with_engine(Settings(models=("cifar-vq",), device="cpu", buckets=(1,)), body)
 
 
-@pytest.mark.parametrize("role", STEP_ROLES)
+@pytest.mark.parametrize("role", ["prior_row", "prior_pixel"])
 def test_a_row_of_a_run_is_the_same_to_the_bit_in_any_slot_beside_any_rows(role: str) -> None:
     generator = np.random.default_rng(1)
 

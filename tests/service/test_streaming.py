@@ -159,11 +159,11 @@ def test_whoever_leaves_gives_their_slots_back(settings: Settings, monkeypatch: 
                 assert there.engine.queue_rows == 40 - 16
             # The client has closed the connection in the middle of the draw.
             model = there.engine.model(NAME, "sample")
-            drawing = there.engine._samplers[model]._slots.drawing
+            drawing = there.engine._samplers[model][0]._slots.drawing
             await until(lambda: not any(draw.is_wanted for draw in drawing))
             held.let(1)
             await until(lambda: there.engine.queue_rows == 0)
-            assert there.engine._samplers[model]._slots.active == 0
+            assert there.engine._samplers[model][0]._slots.active == 0
             assert len(held.runs) <= STEPS // 4 + 1
 
     talk(settings, body)

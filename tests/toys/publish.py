@@ -13,18 +13,19 @@ from artifact import golden
 from artifact.manifest import (
     GOLDEN_FILE,
     MANIFEST_FILE,
-    PRIOR_GRAPHS,
     PRIOR_WEIGHTS_FILE,
     WEIGHTS_FILE,
     CodePrior,
     Data,
+    Geometry,
     Graph,
-    ImageGeometry,
     Level,
     Manifest,
     NoiseInput,
     Parity,
     Tensor,
+    Windows,
+    is_of_prior,
     model_hash,
     prior_hash,
 )
@@ -50,8 +51,8 @@ class Program:
 class Toy:
     """All that a toy's manifest and graphs are made of; a `CodePrior` without its hash where it has one."""
 
-    geometry: ImageGeometry
-    latent: Level
+    geometry: Geometry
+    latent: Level | tuple[Level, ...]
     programs: Mapping[str, Program]
     weights: Mapping[str, np.ndarray]
     capabilities: tuple[str, ...]
@@ -59,6 +60,8 @@ class Toy:
     noise: tuple[NoiseInput, ...] = ()
     prior: Mapping[str, Any] | None = None
     prior_weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    windows: Windows | None = None
 
 
 def publish(root: Path, name: str, toy: Toy) -> None:
@@ -71,7 +74,7 @@ def publish(root: Path, name: str, toy: Toy) -> None:
                 files[file] = _sha256(folder / file)
         for role, program in toy.programs.items():
             path = folder / f"{role}.onnx"
-            is_prior = role in PRIOR_GRAPHS
+            is_prior = is_of_prior(role)
             _write_graph(
                 role,
                 program,
@@ -90,7 +93,9 @@ def publish(root: Path, name: str, toy: Toy) -> None:
             family="toy",
             created="2025-01-01T00:00:00Z",
             geometry=toy.geometry,
-            latent=(toy.latent,),
+            latent=toy.latent if isinstance(toy.latent, tuple) else (toy.latent,),
+            conditions=dict(toy.conditions),
+            windows=toy.windows,
             graphs=graphs,
             files=files,
             prior=prior,

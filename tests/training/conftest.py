@@ -106,6 +106,7 @@ learning_rate = 3e-3
 warmup_steps = 10
 validate_every = 75
 threads = 1
+seed = 4
 
 [prior]
 model = {{ channels = 8, layers = 4, hidden = 16 }}

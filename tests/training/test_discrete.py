@@ -9,9 +9,10 @@ import pytest
 import torch
 from scipy import stats
 
-from artifact.codes import Arrays, complete, sample_raster, surprise_nats
+from artifact.codes import Arrays, surprise_nats
 from artifact.manifest import ImageGeometry
 from artifact.noise import CODES_STREAM, batch_uniform
+from artifact.sampling import complete, sample
 from artifact.store import Artifact, Store
 from media.images import write_png
 from models.bottleneck import VectorQuantizedBottleneck
@@ -22,11 +23,13 @@ from training.data import Photographs, load
 from training.errors import ExportError
 from training.evaluate_codes import evaluate_codes
 from training.export import export
-from training.fit_prior import PriorTask
+from training.fit_prior import LinkTask
+from training.fit_prior import encode as encode_all
 from training.graphs import graphs
 from training.graphs import prior as prior_graphs
-from training.parity import Comparison, Graphs, measure_parity, measure_prior_parity
+from training.parity import Comparison, Graphs, measure_parity
 from training.pictures import to_show
+from training.prior_parity import measure_prior_parity
 from training.run import Run
 
 K, SIDE, GRID = 16, 8, 4
@@ -36,20 +39,21 @@ def test_the_codebook_is_used_and_the_prior_has_learned(vq_run: Run) -> None:
     recipe = vq_run.recipe()
     splits = load(recipe.data)
     model = vq_run.model(recipe, splits.train.shape)
-    prior = vq_run.fitted_prior(recipe, model, len(splits.classes))
+    prior = vq_run.fitted_prior(recipe, model, splits)
     assert prior is not None
-    assert prior.num_classes == 2
+    assert prior.conditions == {"label": 2}
     assert isinstance(model.bottleneck, VectorQuantizedBottleneck)
     metrics = evaluate_codes(model, model.bottleneck, prior, splits.test)
-    codes, labels = torch.from_numpy(encode(model, splits.test.fixed())), torch.from_numpy(splits.test.labels)
+    codes, labels = torch.from_numpy(encode(model, splits.test.fixed())["codes"]), torch.from_numpy(splits.test.labels)
     tokens = codes.numel() * np.log(2)
     for name, condition in (("prior", torch.full_like(labels, 2)), ("prior_given_class", labels)):
-        expected = -prior.log_prob(codes, condition).sum().item() / tokens
+        expected = -prior.log_probs((codes,), {"label": condition}).sum().item() / tokens
         assert metrics[f"{name}_bits_per_token"] == pytest.approx(expected, rel=1e-5)
-    task = PriorTask("bars", recipe.prior, model, splits, "")
-    watched = torch.from_numpy(encode(model, splits.validation.fixed()))
-    expected = prior.log_prob(watched, torch.from_numpy(splits.validation.labels)).mean().item()
-    assert task.score_nats(prior) == pytest.approx(expected, rel=1e-5)
+    assert recipe.prior is not None
+    task = LinkTask(encode_all("bars", recipe.prior, model, splits, ""), 0)
+    watched = torch.from_numpy(encode(model, splits.validation.fixed())["codes"])
+    expected = prior.log_probs((watched,), {"label": torch.from_numpy(splits.validation.labels)}).mean().item()
+    assert task.score_nats(prior.links[0]) == pytest.approx(expected, rel=1e-5)
     assert metrics["bits_per_dim"] < metrics["bits_per_dim_under_uniform"]
     assert metrics["perplexity"] > 3.0
     assert metrics["prior_bits_per_token"] < metrics["entropy_bits_per_token"] < metrics["raw_bits_per_token"]
@@ -64,7 +68,7 @@ def test_figures_equal_direct_formulas(vq_run: Run) -> None:
     model = vq_run.model(recipe, splits.train.shape)
     assert isinstance(model.bottleneck, VectorQuantizedBottleneck)
     metrics = evaluate_codes(model, model.bottleneck, None, splits.test)
-    codes = encode(model, images)
+    codes = encode(model, images)["codes"]
     params = model.decode(model.bottleneck.point({"codes": torch.from_numpy(codes)}))
     location = params["location"].double().numpy() * 127.5 + 127.5
     scale = params["log_scale"].double().exp().numpy() * 127.5
@@ -123,7 +127,8 @@ def test_the_artifact_says_what_it_can(vq_artifact: Artifact) -> None:
     )  # fmt: skip
     assert manifest.prior is not None
     assert manifest.prior.classes == ("lying", "standing")
-    assert (manifest.prior.height, manifest.prior.width) == (GRID, GRID)
+    (link,) = manifest.prior.links
+    assert (link.grid, link.order, link.any_size) == ((GRID, GRID), "raster", False)
     assert {"weights.data", "prior.data"} <= set(manifest.files)
     assert manifest.parity.codes is not None
     assert manifest.parity.codes.compared == 20 * GRID * GRID
@@ -163,7 +168,9 @@ def test_drawing_step_by_step_equals_drawing_by_whole_passes(vq_artifact: Artifa
     }
     uniform = batch_uniform(3, 0, 12, GRID * GRID, stream=CODES_STREAM)
     condition = np.arange(12) % 3
-    drawn = complete(sample_raster(manifest.graphs, GRID, GRID, uniform, condition), specs.run)
+    assert manifest.prior is not None
+    rows = {"uniform": uniform, "condition": condition}
+    drawn = complete(sample(manifest.graphs, manifest.prior.links[0], rows), specs.run)
     codes = np.zeros_like(drawn)
     for place in range(GRID * GRID):
         row, column = divmod(place, GRID)
@@ -181,11 +188,11 @@ def test_drawing_step_by_step_equals_drawing_by_whole_passes(vq_artifact: Artifa
 def test_a_prior_that_differs_is_refused(vq_run: Run, vq_artifact: Artifact) -> None:
     recipe = vq_run.recipe()
     model = vq_run.model(recipe, (SIDE, SIDE, 3))
-    prior = vq_run.fitted_prior(recipe, model, 2)
+    prior = vq_run.fitted_prior(recipe, model, load(recipe.data))
     assert prior is not None
-    specs = prior_graphs.graphs(prior, GRID, GRID)
+    specs = prior_graphs.graphs(prior, (1,), any_size=False)
     right = Graphs(specs, vq_artifact.path).run
-    codes = encode(model, load(recipe.data).test.fixed())
+    codes = encode(model, load(recipe.data).test.fixed())["codes"]
     for role, told in (("prior", "the exported prior differs"), ("prior_pixel", "its steps from its parallel pass")):
 
         def flawed(asked: str, feeds: Arrays, role: str = role) -> Arrays:
@@ -193,8 +200,8 @@ def test_a_prior_that_differs_is_refused(vq_run: Run, vq_artifact: Artifact) -> 
             return found | {"logits": found["logits"] + 0.01} if asked == role else found
 
         with pytest.raises(ExportError, match=told):
-            measure_prior_parity(Comparison(specs, [flawed]), 2, codes)
-    parity = measure_prior_parity(Comparison(specs, [right]), 2, codes)
+            measure_prior_parity(Comparison(specs, [flawed]), prior, [[codes]])
+    parity = measure_prior_parity(Comparison(specs, [right]), prior, [[codes]])
     assert vq_artifact.manifest.parity.prior == parity
 
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from models.bound import Bound
+from models.code_priors import CodeGrid
 from models.families.parts import GaussianConfig
 from models.families.pixelcnn import PixelCNNConfig
+from models.families.quantizers import QuantizerConfig
 from models.families.vae import MLPConfig, VAEConfig
-from models.families.vqvae import FullyConvConfig, QuantizerConfig, VQVAEConfig
+from models.families.vqvae import FullyConvConfig, VQVAEConfig
 from models.networks import ImageShape
 from training.objectives import SGVB, CodeLength, SGVBConfig, Step
 
@@ -88,10 +90,10 @@ def test_a_penalty_weighs_as_in_the_mean_squared_form() -> None:
 
 def test_code_lengths_are_bits_of_the_prior_and_hide_classes() -> None:
     torch.manual_seed(0)
-    prior = PixelCNNConfig(channels=4, layers=2, hidden=8).build(5, num_classes=3).eval()
+    prior = PixelCNNConfig(channels=4, layers=2, hidden=8).build(CodeGrid(5, (2, 3)), (), {"label": 3}).eval()
     codes, labels = torch.randint(0, 5, (6, 2, 3), dtype=torch.int32), torch.tensor([0, 1, 2, 0, 1, 2])
     for hidden, condition in ((1e-9, labels), (1.0, torch.full((6,), 3))):
-        (step,) = CodeLength(prior, 3, unconditional=hidden).steps(codes, labels)
-        nats = -prior.log_prob(codes, condition).mean()
+        (step,) = CodeLength(prior, unconditional=hidden).steps(labels, codes)
+        nats = -prior.log_prob(codes, conditions={"label": condition}).mean()
         assert step.loss.item() == pytest.approx(nats.item())
         assert step.figures["bits_per_token"].item() == pytest.approx(nats.item() / (6 * math.log(2)))

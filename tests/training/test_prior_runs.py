@@ -11,11 +11,13 @@ from artifact.store import Artifact, file_sha256
 from training import checkpoint
 from training import fit_prior as fit_prior_module
 from training.cli import main
+from training.code_sets import CodeSet
 from training.data import load
 from training.fit import Fit
-from training.fit_prior import PriorTask
+from training.fit_prior import LinkTask, encode
+from training.links import codes_of
 from training.recipe import read_recipe
-from training.run import Run, codes_of
+from training.run import Run
 
 K, SIDE, GRID = 16, 8, 4
 
@@ -63,13 +65,12 @@ def test_a_prior_goes_on_from_its_checkpoint(vq_run: Run, tmp_path: Path) -> Non
     assert recipe.prior is not None
     splits = load(recipe.data)
     model = Run(paths[1]).model(recipe, splits.train.shape)
-    first = Fit(
-        Run(paths[1]).prior, PriorTask("bars", recipe.prior, model, splits, file_sha256(paths[1] / "best.safetensors"))
-    )
+    encoded = encode("bars", recipe.prior, model, splits, file_sha256(paths[1] / "best.safetensors"))
+    first = Fit(Run(paths[1]).link(0), LinkTask(encoded, 0))
     for _ in range(7):
         first.step()
         first.progress.step += 1
-    Run(paths[1]).prior.path.mkdir(exist_ok=True)
+    Run(paths[1]).link(0).path.mkdir(exist_ok=True)
     first.save()
     assert main(["fit-prior", str(paths[1]), "--resume", *words]) == 0
     ends = [checkpoint.read(path / "prior" / "last.safetensors").tensors for path in paths]
@@ -89,12 +90,13 @@ def test_a_prior_is_refused_where_it_makes_no_sense(
     recipe = read_recipe(vq_recipe_file, {"fit.steps": "1", "fit.validate_every": "1"})
     collapsed.write_recipe(recipe)
     (collapsed.path / "best.safetensors").write_bytes(vq_run.best.read_bytes())
-    monkeypatch.setattr(fit_prior_module, "encode", lambda *_, **__: np.zeros((50, GRID, GRID), dtype=np.int32))
+    same = CodeSet((np.zeros((50, GRID, GRID), dtype=np.int32),), {})
+    monkeypatch.setattr(fit_prior_module, "code_set", lambda *_, **__: same)
     assert main(["fit-prior", str(collapsed.path)]) == 1
     told = capsys.readouterr().err
     assert "the codebook has collapsed" in told
     assert "perplexity of 1.00" in told
-    assert not collapsed.prior.path.exists()
+    assert not collapsed.link(0).path.exists()
 
 
 def test_a_prior_needs_its_table_codes_and_one_size(

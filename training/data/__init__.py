@@ -2,6 +2,7 @@
 
 from training.data.config import DataConfig
 from training.data.load import load
+from training.data.sounds import Recordings
 from training.data.splits import Examples, ImageArray, Photographs, Splits
 
-__all__ = ["DataConfig", "Examples", "ImageArray", "Photographs", "Splits", "load"]
+__all__ = ["DataConfig", "Examples", "ImageArray", "Photographs", "Recordings", "Splits", "load"]

@@ -5,7 +5,21 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Source = Literal["binarized-mnist", "mnist", "fashion-mnist", "cifar10", "folder", "zip", "idx", "amat", "npy"]
+Source = Literal[
+    "binarized-mnist",
+    "mnist",
+    "fashion-mnist",
+    "cifar10",
+    "folder",
+    "zip",
+    "idx",
+    "amat",
+    "npy",
+    "hub",
+    "fsdd",
+]
+SOUNDS = ("fsdd",)
+"""Sources of sounds; the others are of pictures."""
 
 
 class DataConfig(BaseModel):
@@ -19,13 +33,22 @@ class DataConfig(BaseModel):
         size: pictures of a folder or zip are cropped to a square and resized to this many pixels a side; other
             sources keep theirs.
         crop: in place of size, pictures of a folder or zip keep theirs; the fit sees random crops of this many pixels
-            a side, it is validated on the crops at the centre, and measured on whole pictures.
+            a side, it is validated on the crops at the centre, and measured on whole pictures. Of sounds the fit sees
+            random crops of this many samples, or of `length` where it is left out.
+        sample_rate_hz: sounds are brought to so many samples a second.
+        length: samples that a sound is brought to, by silence after it or by a cut, where all must be of one length:
+            for validation, and for the codes that a prior is fitted to. Measured are whole sounds.
         flip: the fit sees each picture mirrored left to right half of the time.
         validation_fraction: of the examples, where the source has no validation split of its own.
         test_fraction: likewise for the test split.
         test_every: in place of the draw of a test split, it is picture 0 of a folder or zip, and every so many from
             there in the order of their names; the validation split is drawn from the others.
         split_seed: of the draw of those splits.
+        dataset: for hub, the name of a data set there (`owner/name`), or the path of a local copy.
+        subset: for hub, the configuration of a data set that has several.
+        split: for hub, the one split to take, which is then divided; None for all that are called like one.
+        column: for hub, the name of the column of pictures.
+        label_column: for hub, that of the classes; None for data without.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,22 +57,41 @@ class DataConfig(BaseModel):
     root: Path | None = None
     channels: Literal[1, 3] = 3
     size: int | None = Field(default=None, gt=0, le=4096)
-    crop: int | None = Field(default=None, ge=8, le=4096)
+    crop: int | None = Field(default=None, ge=8, le=2**20)
+    sample_rate_hz: int = Field(default=8_000, ge=1_000, le=192_000)
+    length: int | None = Field(default=None, gt=0)
     flip: bool = False
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     test_every: int | None = Field(default=None, ge=2)
     split_seed: int = Field(default=0, ge=0)
+    dataset: str | None = None
+    subset: str | None = None
+    split: str | None = None
+    column: str = "image"
+    label_column: str | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.source in ("folder", "zip"):
+        if (self.source == "hub") != (self.dataset is not None):
+            raise ValueError("source 'hub' needs dataset, the name or path of a data set, and no other source takes it")
+        if (self.length is not None) != (self.source in SOUNDS):
+            raise ValueError(
+                "length, the samples that sounds are brought to, is what sources of sounds need and no others take"
+            )
+        if self.source in SOUNDS:
+            self._check_sounds()
+        elif self.source in ("folder", "zip", "hub"):
             self._check_pictures()
         else:
             self._check_arrays()
         if self.source in ("folder", "zip", "idx", "amat", "npy") and self.root is None:
             raise ValueError(f"source {self.source!r} needs root, the path of the data (--data.root PATH)")
         return self
+
+    def _check_sounds(self) -> None:
+        if self.crop is not None and self.length is not None and self.crop > self.length:
+            raise ValueError(f"crop is {self.crop} samples, more than length, {self.length}: make it no longer")
 
     def _check_pictures(self) -> None:
         if self.size is None and self.crop is None:

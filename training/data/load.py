@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.config import DataConfig
+from training.data.config import SOUNDS, DataConfig
 from training.data.draw import draw
 from training.data.formats import amat_images, idx_images, npy_images, read_bytes
-from training.data.pictures import read_pictures
+from training.data.fsdd import read_fsdd
+from training.data.hub import hub_gallery
+from training.data.pictures import pictures_of, read_pictures
 from training.data.public import PUBLIC
 from training.data.splits import ImageArray, Splits
 from training.errors import DataError
@@ -29,6 +31,8 @@ def load(config: DataConfig) -> Splits:
         DataError: it cannot be had or read, or has another number of channels than the recipe says.
     """
     splits = _read(config)
+    if config.source in SOUNDS:
+        return splits
     found = splits.train.shape[2]
     if found != config.channels:
         raise DataError(
@@ -40,7 +44,11 @@ def load(config: DataConfig) -> Splits:
 def _read(config: DataConfig) -> Splits:
     if config.source in PUBLIC:
         return PUBLIC[config.source].load(config.root)
+    if config.source == "hub":
+        return pictures_of(hub_gallery(config), config, Path(config.dataset or ""))
     root = config.root or Path()
+    if config.source == "fsdd":
+        return read_fsdd(config, root)
     return _array(config, root) if config.source in _ARRAYS else read_pictures(config, root)
 
 

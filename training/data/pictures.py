@@ -35,11 +35,16 @@ def read_pictures(config: DataConfig, root: Path) -> Splits:
         DataError: there are none, a picture cannot be read, or it is not clear which split one belongs to.
     """
     with open_gallery(config.source, root) as gallery:
-        division = divide(gallery.names, config, root)
-        train, validation, test = (
-            _examples(_decoded(names, gallery, config, root), len(names), _labels(names, division), config)
-            for names in (division.train, division.validation, division.test)
-        )
+        return pictures_of(gallery, config, root)
+
+
+def pictures_of(gallery: Gallery, config: DataConfig, root: Path) -> Splits:
+    """Read all pictures of a gallery into memory; see `read_pictures`."""
+    division = divide(gallery.names, config, root)
+    train, validation, test = (
+        _examples(_decoded(names, gallery, config, root), len(names), _labels(names, division), config)
+        for names in (division.train, division.validation, division.test)
+    )
     return Splits(
         train,
         validation,
@@ -47,7 +52,7 @@ def read_pictures(config: DataConfig, root: Path) -> Splits:
         name=root.stem,
         source="the user's own pictures",
         licence="unspecified",
-        classes=division.classes,
+        conditions={"label": division.classes} if division.classes else {},
     )
 
 
@@ -69,23 +74,23 @@ def read_folder(root: Path, channels: Literal[1, 3]) -> list[Image]:
         return list(_decoded(gallery.names, gallery, config, root))
 
 
-def _labels(names: list[str], division: Division) -> Labels | None:
+def _labels(names: list[str], division: Division) -> dict[str, Labels]:
     """Number the classes of pictures, in the order of their names."""
     if not division.class_of:
-        return None
+        return {}
     number = {name: index for index, name in enumerate(division.classes)}
-    return np.array([number[division.class_of[name]] for name in names], dtype=np.int64)
+    return {"label": np.array([number[division.class_of[name]] for name in names], dtype=np.int64)}
 
 
-def _examples(pictures: Iterator[Image], count: int, labels: Labels | None, config: DataConfig) -> Examples:
+def _examples(pictures: Iterator[Image], count: int, labels: dict[str, Labels], config: DataConfig) -> Examples:
     """Collect decoded pictures, those of one size in one array."""
     if config.crop is not None:
-        return Photographs(tuple(pictures), config.crop, labels=labels)
+        return Photographs(tuple(pictures), config.crop, conditions=labels)
     size = config.size or 0
     images = np.empty((count, size, size, config.channels), dtype=np.uint8)
     for index, picture in enumerate(pictures):
         images[index] = picture
-    return ImageArray(images, labels=labels)
+    return ImageArray(images, conditions=labels)
 
 
 def _decoded(names: list[str], gallery: Gallery, config: DataConfig, root: Path) -> Iterator[Image]:

@@ -84,8 +84,9 @@ class PublicSet:
         if found != self.counts:
             raise DataError(f"{self.name}: found {found} examples, expected {self.counts}; get the official files")
         source = self.files[0].url.rsplit("/", 1)[0]
+        conditions = {"label": self.classes} if self.classes else {}
         return Splits(
-            train, validation, test, name=self.name, source=source, licence=self.licence, classes=self.classes
+            train, validation, test, name=self.name, source=source, licence=self.licence, conditions=conditions
         )
 
 
@@ -142,7 +143,7 @@ def _read_idx(contents: list[bytes]) -> Arrays:
     """Read MNIST-like files, images before labels; the last 10,000 of train are the validation split."""
     images, test_images = (idx_images(content, "images") for content in contents[::2])
     labels, test_labels = (idx_labels(content, "labels") for content in contents[1::2])
-    return *_held_back(images, labels, 10_000), ImageArray(test_images, labels=test_labels)
+    return *_held_back(images, labels, 10_000), ImageArray(test_images, conditions={"label": test_labels})
 
 
 _CIFAR_RECORD = 1 + 3 * 32 * 32
@@ -166,12 +167,14 @@ def _read_cifar(contents: list[bytes]) -> Arrays:
     except (tarfile.TarError, KeyError, ValueError) as error:
         raise DataError(f"the CIFAR-10 archive cannot be read: {error}; get it again") from error
     images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-    return *_held_back(images, labels, 5_000), ImageArray(test_images, labels=test_labels)
+    return *_held_back(images, labels, 5_000), ImageArray(test_images, conditions={"label": test_labels})
 
 
 def _held_back(images: Images, labels: Labels, count: int) -> tuple[ImageArray, ImageArray]:
     """Hold the last examples back for validation."""
-    return ImageArray(images[:-count], labels=labels[:-count]), ImageArray(images[-count:], labels=labels[-count:])
+    learned, watched = (slice(None, -count), slice(-count, None))
+    first, second = (ImageArray(images[part], conditions={"label": labels[part]}) for part in (learned, watched))
+    return first, second
 
 
 _LAROCHELLE = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"

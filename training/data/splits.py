@@ -1,12 +1,12 @@
 """Splits: what a fit learns from, what it watches, and what it is measured on."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from PIL import Image as Pillow
 
 from media.images import from_pillow, to_pillow
@@ -14,39 +14,47 @@ from training.errors import DataError
 
 Image = UInt8[np.ndarray, "H W C"]
 Images = UInt8[np.ndarray, "N H W C"]
+Example = Image | Float32[np.ndarray, " T"]
+Batch = Images | Float32[np.ndarray, "N T"]
 Labels = Int64[np.ndarray, " N"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Examples(ABC):
-    """Pictures, one after the other; `examples[i]` is the whole of picture i.
+    """Pictures or sounds, one after the other; `examples[i]` is the whole of number i.
 
     Attributes:
-        labels: the class of each, an index of `Splits.classes`; None where there are no classes.
+        conditions: what is known of each, by name: the index of its class in `Splits.conditions`.
         flip: mirror what `batch` gives left to right, each picture with probability 1/2.
         uniform: every picture is of the shape that a model is fitted to, so that `fixed` has the whole of each.
     """
 
-    labels: Labels | None = None
+    conditions: Mapping[str, Labels] = field(default_factory=dict)
     flip: bool = False
     uniform: ClassVar[bool]
 
     def __post_init__(self) -> None:
-        if self.labels is not None and len(self.labels) != len(self):
-            raise DataError(f"found {len(self)} pictures and {len(self.labels)} labels; is a file of another set?")
+        for name, labels in self.conditions.items():
+            if len(labels) != len(self):
+                raise DataError(f"found {len(self)} examples and {len(labels)} {name}s; is a file of another set?")
+
+    @property
+    def labels(self) -> Labels | None:
+        """The class of each, an index of `Splits.classes`; None where there are no classes."""
+        return self.conditions.get("label")
 
     @property
     @abstractmethod
-    def shape(self) -> tuple[int, int, int]:
-        """Height and width in pixels, and channels, of what a model is fitted to."""
+    def shape(self) -> tuple[int, ...]:
+        """Height and width in pixels, and channels, or samples, of what a model is fitted to."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, index: int) -> Image: ...
+    def __getitem__(self, index: int) -> Example: ...
 
-    def batch(self, indices: Int64[np.ndarray, " B"], random: np.random.Generator) -> Images:
+    def batch(self, indices: Int64[np.ndarray, " B"], random: np.random.Generator) -> Batch:
         """Give what a step of a fit learns from.
 
         Args:
@@ -54,7 +62,7 @@ class Examples(ABC):
             random: where crops and flips come from: a generator in the same state gives the same batch.
 
         Returns:
-            `[B, H, W, C]`, pictures of `shape`, free to be changed.
+            `[B, *shape]`, free to be changed.
         """
         pictures = self._views(indices, random)
         if self.flip:
@@ -63,19 +71,19 @@ class Examples(ABC):
         return pictures
 
     @abstractmethod
-    def fixed(self, limit: int | None = None) -> Images:
-        """Give the same pictures each time, of `shape`.
+    def fixed(self, limit: int | None = None) -> Batch:
+        """Give the same examples each time, of `shape`.
 
         Args:
             limit: how many, the first ones; None for all.
 
         Returns:
-            `[N, H, W, C]`, not to be changed.
+            `[N, *shape]`, not to be changed.
         """
 
     @abstractmethod
-    def _views(self, indices: Int64[np.ndarray, " B"], random: np.random.Generator) -> Images:
-        """Give a new array of what a step sees of each picture."""
+    def _views(self, indices: Int64[np.ndarray, " B"], random: np.random.Generator) -> Batch:
+        """Give a new array of what a step sees of each example."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +187,7 @@ class Splits:
         name: of the set.
         source: where it comes from.
         licence: of the data.
-        classes: their names, in the order of the labels; empty where pictures have none.
+        conditions: what is known of each example, by name, and the names of the classes of each.
     """
 
     train: Examples
@@ -188,4 +196,9 @@ class Splits:
     name: str
     source: str
     licence: str
-    classes: tuple[str, ...] = ()
+    conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of the condition `label`, in the order of the labels; empty where there are none."""
+        return self.conditions.get("label", ())

@@ -1,19 +1,19 @@
 """The ONNX graphs of a model: what each takes and gives, and the torch module behind it."""
 
 from artifact import manifest as schema
-from models.bottleneck import GaussianBottleneck, VectorQuantizedBottleneck
+from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
 from models.model import LatentVariableModel
 from training.errors import ExportError
 from training.graphs import continuous, discrete
 from training.graphs.spec import GraphSpec
 
 
-def graphs(model: LatentVariableModel, geometry: schema.ImageGeometry) -> tuple[GraphSpec, ...]:
+def graphs(model: LatentVariableModel, geometry: schema.Geometry) -> tuple[GraphSpec, ...]:
     """List the graphs that a model has, without those of a prior over its codes.
 
     Args:
         model: in evaluation mode.
-        geometry: of an image.
+        geometry: of its data.
 
     Returns:
         The graphs.
@@ -22,8 +22,8 @@ def graphs(model: LatentVariableModel, geometry: schema.ImageGeometry) -> tuple[
         ExportError: there are none for models of this kind.
     """
     bottleneck = model.bottleneck
-    if isinstance(bottleneck, GaussianBottleneck):
+    if isinstance(bottleneck, GaussianBottleneck) and isinstance(geometry, schema.ImageGeometry):
         return continuous.graphs(model, bottleneck, geometry)
-    if isinstance(bottleneck, VectorQuantizedBottleneck):
+    if isinstance(bottleneck, DiscreteBottleneck):
         return discrete.graphs(model, bottleneck, geometry)
     raise ExportError(f"there are no graphs for a {type(bottleneck).__name__}")

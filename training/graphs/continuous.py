@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from artifact import manifest as schema
 from models.bottleneck import GaussianBottleneck
 from models.model import LatentVariableModel
-from training.graphs.spec import GraphSpec, decoded, image
+from training.graphs.spec import GraphSpec, data, decoded
 
 
 class Encode(nn.Module):
@@ -68,7 +68,7 @@ def graphs(
         `encode`, `decode` and `log_weight`.
     """
     dimensions, names = bottleneck.dimensions, bottleneck.posterior.parameter_names
-    x = image(model, geometry)
+    x = data(model, geometry)
     posterior = tuple(
         schema.Tensor(name=name, dtype="float32", shape=("B", dimensions), unit=unit)
         for name, unit in zip(names, ("latent", "log_latent_squared"), strict=True)

@@ -1,144 +1,359 @@
-"""The graphs of a prior over codes: all places in parallel, a row, and a place at a time (see `artifact.codes`)."""
+"""The graphs of a prior over codes, link by link: of all places at once, and step by step (see `artifact.sampling`)."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float64, Int, Int32, Int64
+from jaxtyping import Float64, Int, Int32, Int64
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from artifact import manifest as schema
-from artifact.codes import complete, sample_raster
-from models.pixelcnn import GatedPixelCNN, PixelStep, RowStep
+from artifact.golden import Run
+from artifact.sampling import complete, sample
+from models.chain import Chain, LinkGrid
+from models.code_priors import CodePrior, Conditions, Memory, MemoryShapes, RasterPrior, SequencePrior
 from training.graphs.spec import GraphSpec, run_modules
 
+Grid = Int32[np.ndarray, "B *grid"]
 
-class Prior(nn.Module):
-    """`codes, condition -> logits` of every place."""
+_CONTEXT_UNIT = "hidden"
 
-    def __init__(self, prior: GatedPixelCNN) -> None:
+
+class _LinkGraph(nn.Module):
+    """A graph of a link; what it takes besides its own inputs stands last: features of earlier grids, conditions."""
+
+    def __init__(self, prior: CodePrior) -> None:
         super().__init__()
         self.prior = prior
 
-    def forward(self, codes: Int[Tensor, "B h w"], condition: Int[Tensor, " B"] | None = None) -> Tensor:
-        """Give the logits, classes last."""
-        logits: Tensor = self.prior(codes, condition)
-        return logits.permute(0, 2, 3, 1).float()
+    def besides(self, inputs: Sequence[Tensor]) -> tuple[Tensor | None, Conditions]:
+        """Read those last inputs, as the prior computes."""
+        given = None if self.prior.earlier is None else inputs[0].to(self.prior.dtype)
+        names = self.prior.conditions
+        return given, dict(zip(names, inputs[len(inputs) - len(names) :], strict=True))
+
+    def memory(self, names: Sequence[str], inputs: Sequence[Tensor]) -> Memory:
+        """Read memory, as the prior computes."""
+        return {name: value.to(self.prior.dtype) for name, value in zip(names, inputs, strict=True)}
 
 
-class PriorRow(nn.Module):
-    """`codes of the row above, row, state, condition -> context of the row, next state`."""
+class Prior(_LinkGraph):
+    """`codes, given, conditions -> logits` of every place."""
 
-    def __init__(self, prior: GatedPixelCNN) -> None:
-        super().__init__()
-        self.prior = prior
+    def forward(self, codes: Int[Tensor, "B *grid"], *besides: Tensor) -> Tensor:
+        """Give the logits, codes last."""
+        logits: Tensor = self.prior(codes, *self.besides(besides))
+        return logits.movedim(1, -1).float()
 
-    def forward(
-        self,
-        codes: Int[Tensor, "B w"],
-        position: Int[Tensor, " B"],
-        state: Float[Tensor, "B L C r w"],
-        condition: Int[Tensor, " B"] | None = None,
-    ) -> RowStep:
+
+class Given(_LinkGraph):
+    """`codes of the earlier links -> given`, features of every place."""
+
+    def forward(self, *earlier: Int[Tensor, "B *grid"]) -> Tensor:
+        """Give the features."""
+        given = self.prior.given(earlier)
+        if given is None:
+            raise TypeError("a prior that depends on no earlier grids has no features of them")
+        return given.float()
+
+
+class PriorRow(_LinkGraph):
+    """`codes of the row above, row, states, given, conditions -> context of the row, next states`."""
+
+    prior: RasterPrior
+
+    def __init__(self, prior: RasterPrior, states: Sequence[str]) -> None:
+        super().__init__(prior)
+        self.states = tuple(states)
+
+    def forward(self, codes: Int[Tensor, "B w"], position: Int[Tensor, " B"], *rest: Tensor) -> tuple[Tensor, ...]:
         """Take a row."""
-        step = self.prior.row(codes, position, state.to(_dtype(self.prior)), condition)
-        return RowStep(step.context.float(), step.state.float())
+        count = len(self.states)
+        step = self.prior.row(codes, position, self.memory(self.states, rest[:count]), *self.besides(rest[count:]))
+        return step.context.float(), *(step.states[name].float() for name in self.states)
 
 
-class PriorPixel(nn.Module):
-    """`code to the left, place, context, state -> logits, next state`."""
+class PriorPlace(_LinkGraph):
+    """`code to the left, place, context, states, caches -> logits, next states, entries`."""
 
-    def __init__(self, prior: GatedPixelCNN, width: int) -> None:
-        super().__init__()
-        self.prior, self.width = prior, width
+    prior: RasterPrior
+
+    def __init__(self, prior: RasterPrior, width: int, shapes: MemoryShapes) -> None:
+        super().__init__(prior)
+        self.width, self.states, self.caches = width, tuple(shapes.states), tuple(shapes.caches)
 
     def forward(
-        self,
-        code: Int[Tensor, " B"],
-        position: Int[Tensor, " B"],
-        context: Float[Tensor, "B V"],
-        state: Float[Tensor, "B L C r"],
-    ) -> PixelStep:
+        self, code: Int[Tensor, " B"], position: Int[Tensor, " B"], context: Tensor, *memory: Tensor
+    ) -> tuple[Tensor, ...]:
         """Take a place."""
-        dtype = _dtype(self.prior)
-        step = self.prior.pixel(code, position % self.width, context.to(dtype), state.to(dtype))
-        return PixelStep(step.logits.float(), step.state.float())
+        found = self.memory(self.states + self.caches, memory)
+        logits, states, entries = self.prior.place(code, position, self.width, context.to(self.prior.dtype), found)
+        kept = [states[name] for name in self.states] + [entries[name] for name in self.caches]
+        return logits.float(), *(value.float() for value in kept)
 
 
-def _dtype(prior: GatedPixelCNN) -> torch.dtype:
-    """Give the type that a prior computes in; what its graphs take and give is float32 all the same."""
-    return prior.embedding.weight.dtype
+class PriorStep(_LinkGraph):
+    """`code before, place, states, caches, given, conditions -> logits, next states, entries`."""
+
+    prior: SequencePrior
+
+    def __init__(self, prior: SequencePrior, shapes: MemoryShapes) -> None:
+        super().__init__(prior)
+        self.states, self.caches = tuple(shapes.states), tuple(shapes.caches)
+
+    def forward(self, code: Int[Tensor, " B"], position: Int[Tensor, " B"], *rest: Tensor) -> tuple[Tensor, ...]:
+        """Take a place."""
+        names = self.states + self.caches
+        found = self.memory(names, rest[: len(names)])
+        logits, states, entries = self.prior.step(code, position, found, *self.besides(rest[len(names) :]))
+        kept = [states[name] for name in self.states] + [entries[name] for name in self.caches]
+        return logits.float(), *(value.float() for value in kept)
 
 
-def graphs(prior: GatedPixelCNN, height: int, width: int) -> tuple[GraphSpec, ...]:
+def links(chain: Chain, *, any_size: bool) -> tuple[schema.Link, ...]:
+    """Describe the links of a prior.
+
+    Args:
+        chain: the prior.
+        any_size: whether the model takes data of any size.
+    """
+    return tuple(_link(prior, grid, any_size) for prior, grid in zip(chain, chain.grids, strict=True))
+
+
+def _link(prior: CodePrior, grid: LinkGrid, any_size: bool) -> schema.Link:
+    return schema.Link(
+        level=grid.level,
+        codebook=grid.codebook,
+        order=prior.order,
+        grid=grid.shape,
+        any_size=any_size and prior.any_size,
+    )
+
+
+def graphs(chain: Chain, strides: tuple[int, ...], *, any_size: bool) -> tuple[GraphSpec, ...]:
     """List the graphs of a prior.
 
     Args:
-        prior: in evaluation mode.
-        height: rows of the grid.
-        width: places in a row.
+        chain: in evaluation mode.
+        strides: of the model's bottleneck.
+        any_size: whether the model takes data of any size, so that links that can do so should as well.
 
     Returns:
-        `prior`, `prior_row` and `prior_pixel`.
+        Those of every link.
     """
-    K, C, L, r = prior.num_embeddings, prior.channels, len(prior.layers), prior.radius
+    return tuple(
+        spec
+        for index, prior in enumerate(chain)
+        for spec in link_graphs(prior, chain.grids[: index + 1], strides, any_size=any_size)
+    )
 
-    def codes(name: str, *grid: int) -> schema.Tensor:
-        return schema.Tensor(name=name, dtype="int32", shape=("B", *grid), minimum=0, maximum=K - 1, unit="code")
 
-    def numbers(name: str, *shape: int, unit: str = "hidden") -> schema.Tensor:
-        return schema.Tensor(name=name, dtype="float32", shape=("B", *shape), unit=unit)
+def link_graphs(
+    prior: CodePrior, grids: Sequence[LinkGrid], strides: tuple[int, ...], *, any_size: bool
+) -> tuple[GraphSpec, ...]:
+    """List the graphs of one link.
 
-    def position(last: int) -> schema.Tensor:
-        return schema.Tensor(name="position", dtype="int64", shape=("B",), minimum=0, maximum=last, unit="place")
+    Args:
+        prior: the link.
+        grids: its own, last, and those before it.
+        strides: as in `graphs`.
+        any_size: likewise.
 
-    condition = (
-        (
+    Returns:
+        Its graphs.
+    """
+    signature = _Signature(prior, _link(prior, grids[-1], any_size), grids, strides)
+    return tuple(signature.all(schema.link_role(len(grids) - 1)))
+
+
+class _Signature:
+    """What the graphs of one link take and give.
+
+    Args:
+        prior: the link.
+        link: what the manifest says of it.
+        grids: its own, last, and those before it.
+        strides: of the model's bottleneck.
+    """
+
+    def __init__(
+        self, prior: CodePrior, link: schema.Link, grids: Sequence[LinkGrid], strides: tuple[int, ...]
+    ) -> None:
+        self.prior, self.link, self.grids, self.strides = prior, link, grids, strides
+        axes = "hw" if len(link.grid) == 2 else "t"
+        self.grid: tuple[int | str, ...] = tuple(axes) if link.any_size else link.grid
+        self.features = 0 if prior.earlier is None else prior.earlier.channels
+        self.conditions = tuple(
             schema.Tensor(
-                name="condition", dtype="int64", shape=("B",), minimum=0, maximum=prior.num_classes, unit="class"
-            ),
+                name=schema.condition_input(name), dtype="int64", shape=("B",), minimum=0, maximum=classes, unit="class"
+            )
+            for name, classes in prior.conditions.items()
         )
-        if prior.num_classes
-        else ()
+
+    def all(self, role: str) -> Iterator[GraphSpec]:
+        """List the graphs whose roles begin so."""
+        K, besides = self.prior.num_embeddings, self.besides(*self.grid)
+        logits = _numbers("logits", *self.grid, K, unit="logit")
+        yield GraphSpec(role, Prior(self.prior), (_codes("codes", K, *self.grid), *besides), (logits,))
+        if self.features:
+            yield self.given(role)
+        if isinstance(self.prior, RasterPrior):
+            yield from self.raster(role, self.prior)
+        elif isinstance(self.prior, SequencePrior):
+            yield self.sequence(role, self.prior)
+
+    def given(self, role: str) -> GraphSpec:
+        """Declare the graph of the features, whose grids are of several levels."""
+        shapes = [self.level_grid(grid) for grid in self.grids]
+        earlier = tuple(
+            _codes(f"codes_{index}", grid.num_embeddings, *shape)
+            for index, (grid, shape) in enumerate(zip(self.grids[:-1], shapes[:-1], strict=True))
+        )
+        given = _numbers("given", *shapes[-1], self.features)
+        return GraphSpec(f"{role}_given", Given(self.prior), earlier, (given,), strides=self.strides)
+
+    def raster(self, role: str, prior: RasterPrior) -> Iterator[GraphSpec]:
+        """Declare the graphs of a row and of a place."""
+        K, (height, width) = prior.num_embeddings, self.link.grid
+        rows, places = prior.row_memory(self.link.grid), prior.place_memory(self.link.grid)
+        columns = self.grid[1]
+        states = {name: (*shape[:-1], columns) for name, shape in rows.states.items()}
+        yield GraphSpec(
+            f"{role}_row",
+            PriorRow(prior, tuple(states)),
+            (_codes("codes", K, columns), _position(height), *_taken(states, {}), *self.besides(columns)),
+            (_numbers("context", columns, prior.context_size), *_left(states, {})),
+        )
+        yield GraphSpec(
+            f"{role}_pixel",
+            PriorPlace(prior, width, places),
+            (
+                _codes("code", K),
+                _position(height * width),
+                _numbers("context", prior.context_size),
+                *_taken(places.states, places.caches),
+            ),
+            (_numbers("logits", K, unit="logit"), *_left(places.states, places.caches)),
+        )
+
+    def sequence(self, role: str, prior: SequencePrior) -> GraphSpec:
+        """Declare the graph of a step."""
+        K, shapes = prior.num_embeddings, prior.memory(self.link.grid)
+        return GraphSpec(
+            f"{role}_step",
+            PriorStep(prior, shapes),
+            (
+                _codes("code", K),
+                _position(math.prod(self.link.grid)),
+                *_taken(shapes.states, shapes.caches),
+                *self.besides(),
+            ),
+            (_numbers("logits", K, unit="logit"), *_left(shapes.states, shapes.caches)),
+        )
+
+    def besides(self, *places: int | str) -> tuple[schema.Tensor, ...]:
+        """Declare the inputs that stand last: features of some places, and conditions."""
+        given = (_numbers("given", *places, self.features),) if self.features else ()
+        return (*given, *self.conditions)
+
+    def level_grid(self, grid: LinkGrid) -> tuple[int | str, ...]:
+        """Give the axes of a link's grid beside those of other levels."""
+        if not self.link.any_size:
+            return grid.shape
+        return tuple(f"{axis}_{grid.level}" if len(self.strides) > 1 else str(axis) for axis in self.grid)
+
+
+Shapes = Mapping[str, tuple[int | str, ...]]
+
+
+def _codes(name: str, num_embeddings: int, *grid: int | str) -> schema.Tensor:
+    return schema.Tensor(
+        name=name, dtype="int32", shape=("B", *grid), minimum=0, maximum=num_embeddings - 1, unit="code"
     )
-    context = 2 * C * L
+
+
+def _numbers(name: str, *shape: int | str, unit: str = _CONTEXT_UNIT) -> schema.Tensor:
+    return schema.Tensor(name=name, dtype="float32", shape=("B", *shape), unit=unit)
+
+
+def _position(places: int) -> schema.Tensor:
+    return schema.Tensor(name="position", dtype="int64", shape=("B",), minimum=0, maximum=places - 1, unit="place")
+
+
+def _taken(states: Shapes, caches: Shapes) -> tuple[schema.Tensor, ...]:
+    """Declare the memory that a step takes."""
     return (
-        GraphSpec(
-            "prior",
-            Prior(prior),
-            (codes("codes", height, width), *condition),
-            (numbers("logits", height, width, K, unit="logit"),),
-        ),
-        GraphSpec(
-            "prior_row",
-            PriorRow(prior),
-            (codes("codes", width), position(height - 1), numbers("state_above", L, C, r, width), *condition),
-            (numbers("context", width, context), numbers("next_state_above", L, C, r, width)),
-        ),
-        GraphSpec(
-            "prior_pixel",
-            PriorPixel(prior, width),
-            (codes("code"), position(height * width - 1), numbers("context", context), numbers("state_left", L, C, r)),
-            (numbers("logits", K, unit="logit"), numbers("next_state_left", L, C, r)),
-        ),
+        *(_numbers(f"state_{name}", *shape) for name, shape in states.items()),
+        *(_numbers(f"cache_{name}", *shape) for name, shape in caches.items()),
     )
 
 
-def draw(
-    prior: GatedPixelCNN,
-    grid: tuple[int, int],
-    uniform: Float64[np.ndarray, "B places"],
-    condition: Int64[np.ndarray, " B"] | None,
-) -> Int32[np.ndarray, "B h w"]:
-    """Draw codes from a prior in torch, by the steps that its graphs will take.
+def _left(states: Shapes, caches: Shapes) -> tuple[schema.Tensor, ...]:
+    """Declare the memory that a step leaves."""
+    return (
+        *(_numbers(f"next_state_{name}", *shape) for name, shape in states.items()),
+        *(_numbers(f"entry_{name}", *shape[1:]) for name, shape in caches.items()),
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for grids that are drawn side by side.
+
+    Attributes:
+        uniform: noise in [0, 1), of each place of all links, in the order of drawing.
+        conditions: classes by name; a name left out is none.
+    """
+
+    uniform: Float64[np.ndarray, "B places"]
+    conditions: Mapping[str, Int64[np.ndarray, " B"]]
+
+    def link(self, grids: Sequence[LinkGrid]) -> dict[str, NDArray[np.generic]]:
+        """Give the rows of a link, whose grid is the last; see `artifact.drawing.Drawing.join`."""
+        first = sum(math.prod(grid.shape) for grid in grids[:-1])
+        rows = {schema.condition_input(name): classes for name, classes in self.conditions.items()}
+        return rows | {"uniform": self.uniform[:, first : first + math.prod(grids[-1].shape)]}
+
+
+def draw_link(
+    prior: CodePrior, grids: Sequence[LinkGrid], earlier: Sequence[Grid], asked: Asked
+) -> Int32[np.ndarray, "B *grid"]:
+    """Draw codes from a link in torch, by the steps that its graphs will take.
 
     Args:
         prior: in evaluation mode, on the CPU.
-        grid: height and width.
-        uniform: noise in [0, 1), of each place in raster order.
-        condition: classes; None for a prior that takes none.
+        grids: its own, last, and those before it.
+        earlier: the codes of those.
+        asked: of each row.
 
     Returns:
         The codes.
     """
-    specs = graphs(prior, *grid)
-    steps = sample_raster({spec.role: spec for spec in specs}, *grid, uniform, condition)
-    return complete(steps, run_modules(specs))
+    index, link = len(grids) - 1, _link(prior, grids[-1], any_size=False)
+    specs = link_graphs(prior, grids, (1,), any_size=False)
+    run, roles = run_modules(specs), {spec.role: spec for spec in specs}
+    rows = asked.link(grids) | features(run, roles, index, earlier)
+    return complete(sample(roles, link, rows, index=index), run)
+
+
+def draw(chain: Chain, asked: Asked) -> list[Grid]:
+    """Draw codes of all links; see `draw_link`."""
+    drawn: list[Grid] = []
+    for index, prior in enumerate(chain):
+        drawn.append(draw_link(prior, chain.grids[: index + 1], drawn, asked))
+    return drawn
+
+
+def features(run: Run, roles: Collection[str], index: int, earlier: Sequence[Grid]) -> dict[str, NDArray[np.generic]]:
+    """Give what earlier grids say of each place of a link, as the input `given`; nothing where it takes none.
+
+    Args:
+        run: of the graphs.
+        roles: that there are.
+        index: of the link.
+        earlier: the codes of the links before it.
+    """
+    role = f"{schema.link_role(index)}_given"
+    return run(role, {f"codes_{i}": codes for i, codes in enumerate(earlier)}) if role in roles else {}

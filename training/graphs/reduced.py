@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from artifact import manifest as schema
+from models.chain import Chain
 from models.model import LatentVariableModel
-from models.pixelcnn import GatedPixelCNN
 from training.errors import ExportError
 from training.graphs import graphs
 from training.graphs import prior as prior_graphs
@@ -44,7 +44,7 @@ class Reduced(nn.Module):
 
 
 def reduced_graphs(
-    model: LatentVariableModel, geometry: schema.ImageGeometry, precision: schema.Precision, *, emulated: bool = False
+    model: LatentVariableModel, geometry: schema.Geometry, precision: schema.Precision, *, emulated: bool = False
 ) -> tuple[GraphSpec, ...]:
     """List the graphs of a model that have a network in them, with that network in a smaller type.
 
@@ -72,22 +72,23 @@ def reduced_graphs(
 
 
 def reduced_prior_graphs(
-    prior: GatedPixelCNN, height: int, width: int, precision: schema.Precision, *, emulated: bool = False
+    prior: Chain, strides: tuple[int, ...], precision: schema.Precision, *, any_size: bool, emulated: bool = False
 ) -> tuple[GraphSpec, ...]:
     """List the graphs of a prior that computes in a smaller type.
 
     Args:
         prior: in evaluation mode.
-        height: rows of the grid.
-        width: places in a row.
+        strides: see `training.graphs.prior.graphs`.
         precision: of the prior.
+        any_size: as for `strides`.
         emulated: see `reduced_graphs`.
 
     Returns:
         The graphs.
     """
     smaller = _reduce(prior, _DTYPES[precision], emulated)
-    return tuple(replace(spec, precision=precision) for spec in prior_graphs.graphs(smaller, height, width))
+    specs = prior_graphs.graphs(smaller, strides, any_size=any_size)
+    return tuple(replace(spec, precision=precision) for spec in specs)
 
 
 def _reduce(network: _Network, dtype: torch.dtype, emulated: bool) -> _Network:

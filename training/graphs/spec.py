@@ -1,7 +1,9 @@
 """What a graph is before it is written, and the tensors that all models share."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +25,9 @@ class GraphSpec:
         module: what it computes.
         inputs: the signature.
         outputs: likewise.
-        downsampling: how many times longer the axes H and W are than h and w.
+        downsampling: how many times longer the axes H, W and T are than those of the coarsest grid.
         precision: of the networks in it; None for the full one.
+        strides: how many times more places a side the finest grid has than that of each level, top first.
     """
 
     role: str
@@ -33,6 +36,7 @@ class GraphSpec:
     outputs: tuple[schema.Tensor, ...]
     downsampling: int = 1
     precision: schema.Precision | None = None
+    strides: tuple[int, ...] = (1,)
 
     @property
     def file(self) -> str:
@@ -56,30 +60,74 @@ def run_modules(specs: Iterable[GraphSpec]) -> Run:
 _PARAMETER_UNITS = {"logits": "logit", "location": "network", "log_scale": "log_network"}
 
 
-def image(model: LatentVariableModel, geometry: schema.ImageGeometry) -> schema.Tensor:
-    """Declare the images that a model takes."""
+def data(model: LatentVariableModel, geometry: schema.Geometry) -> schema.Tensor:
+    """Declare the images or sounds that a model takes."""
+    if isinstance(geometry, schema.AudioGeometry):
+        length = geometry.length or "T"
+        return schema.Tensor(name="x", dtype="float32", shape=("B", length), minimum=-1, maximum=1, unit="amplitude")
     shape = ("B", geometry.height or "H", geometry.width or "W", geometry.channels)
     values = model.likelihood.values
     return schema.Tensor(name="x", dtype="uint8", shape=shape, minimum=0, maximum=255, values=values, unit="intensity")
 
 
 def decoded(x: schema.Tensor, params: Params) -> tuple[schema.Tensor, ...]:
-    """Declare what `decode` gives for images like x: the mean, and the likelihood's parameters."""
-    mean = schema.Tensor(name="mean", dtype="float32", shape=x.shape, minimum=0, maximum=255, unit="intensity")
-    units = ((name, _PARAMETER_UNITS[name]) for name in params)
-    return mean, *(schema.Tensor(name=name, dtype="float32", shape=x.shape, unit=unit) for name, unit in units)
+    """Declare what `decode` gives for data like x: the mean, and the likelihood's parameters."""
+    mean = x.model_copy(update={"name": "mean", "dtype": "float32", "values": None})
+    return mean, *(
+        # The logits of a sound have a last axis of their own.
+        schema.Tensor(
+            name=name, dtype="float32", shape=(*x.shape, *value.shape[len(x.shape) :]), unit=_PARAMETER_UNITS[name]
+        )
+        for name, value in params.items()
+    )
 
 
-def axes(downsampling: int) -> dict[str, torch.export.Dim]:
-    """Give the symbolic axes of the exporter."""
-    plain = {name: torch.export.Dim(name, min=1, max=2**20) for name in ("B", "S")}
-    grid = {name: torch.export.Dim(name, min=1, max=2**14) for name in ("h", "w")}
-    return plain | grid | {name.upper(): downsampling * axis for name, axis in grid.items()}
+_PLACES = {"h": 4, "w": 6, "t": 7}
+"""Places of the coarsest grid to trace with: not 0 or 1, which the exporter takes for constants, and all different."""
 
 
-def example(tensor: schema.Tensor, downsampling: int) -> Tensor:
+def axes(spec: GraphSpec) -> dict[str, torch.export.Dim]:
+    """Give the symbolic axes of the exporter: all sides are multiples of those of the coarsest grid."""
+    found = {name: torch.export.Dim(name, min=1, max=2**20) for name in ("B", "S")}
+    for axis in _PLACES:
+        coarsest = torch.export.Dim(_grid_axis(axis, 0, spec), min=1, max=2**14)
+        for level, stride in enumerate(spec.strides):
+            factor = spec.strides[0] // stride
+            found[_grid_axis(axis, level, spec)] = factor * coarsest if factor > 1 else coarsest
+        found[axis.upper()] = spec.downsampling * coarsest
+    return found
+
+
+def example(tensor: schema.Tensor, spec: GraphSpec) -> Tensor:
     """Make an input of a tensor's declared type and shape for the exporter to trace with."""
-    # Neither 0 nor 1, which the exporter would take for constants, and all different.
-    sizes = {"B": 3, "S": 5, "h": 4, "w": 6, "H": 4 * downsampling, "W": 6 * downsampling}
+    sizes = {"B": 3, "S": 5}
+    for axis, places in _PLACES.items():
+        sizes |= {
+            _grid_axis(axis, i, spec): places * spec.strides[0] // stride for i, stride in enumerate(spec.strides)
+        }
+        sizes[axis.upper()] = places * spec.downsampling
     shape = [sizes[axis] if isinstance(axis, str) else axis for axis in tensor.shape]
     return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
+
+
+def _grid_axis(axis: str, level: int, spec: GraphSpec) -> str:
+    """Name an axis of the grid of a level."""
+    return f"{axis}_{level}" if len(spec.strides) > 1 else axis
+
+
+def by_parameter(module: nn.Module, values: Sequence[Any]) -> tuple[Any, ...]:
+    """Group one value an input as the exporter wants them: those of a parameter `*name` are one tuple.
+
+    Args:
+        module: of a graph.
+        values: one for each of its inputs.
+
+    Returns:
+        One for each parameter of its `forward`.
+    """
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(values)
+    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    # The exporter knows of a parameter that takes nothing only where something is given to it.
+    return (*values[:first], tuple(values[first:])) if values[first:] else tuple(values)

@@ -180,7 +180,7 @@ def test_idx_sets_hold_ten_thousand_back() -> None:
 
 def test_labels_of_another_set_are_refused() -> None:
     labels = np.zeros(10_005)
-    with pytest.raises(DataError, match="found 7 pictures and 6 labels"):
+    with pytest.raises(DataError, match="found 7 examples and 6 labels"):
         public._read_idx([idx(10_005), idx_labels(labels), idx(7), idx_labels(labels[:6])])
 
 

@@ -115,6 +115,6 @@ def test_a_batch_is_the_callers_own() -> None:
 
 
 def test_labels_are_one_a_picture() -> None:
-    assert ImageArray(ARRAY.images, labels=np.arange(6)).labels.tolist() == [0, 1, 2, 3, 4, 5]
-    with pytest.raises(DataError, match="found 5 pictures and 6 labels"):
-        Photographs(PHOTOGRAPHS, CROP, labels=np.arange(6))
+    assert ImageArray(ARRAY.images, conditions={"label": np.arange(6)}).labels.tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(DataError, match="found 5 examples and 6 labels"):
+        Photographs(PHOTOGRAPHS, CROP, conditions={"label": np.arange(6)})

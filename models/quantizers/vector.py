@@ -1,9 +1,8 @@
-"""Vector quantizers: each vector becomes the nearest of K code vectors, and gradients pass straight through."""
+"""Vector quantizers: each vector becomes the nearest of K code vectors."""
 
 import math
-from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, NamedTuple
+from abc import abstractmethod
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -11,30 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from models.kmeans import kmeans, nearest, pick
+from models.quantizers.base import Quantized, Quantizer, full_precision
+from models.quantizers.gradients import Gradient, replace
+from models.together import agree, gathered
 
 Initialisation = Literal["random", "kmeans"]
 
 
-def _full_precision(device: str) -> AbstractContextManager[object]:
-    """Leave autocast: bfloat16 distances would choose other codes."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-
-
-class Quantized(NamedTuple):
-    """What quantization gives for each vector.
-
-    Attributes:
-        z: the code vectors, with the gradient of the vectors that they replace.
-        codes: their indices.
-        penalty: commitment (and codebook) loss of each example: means over its vectors and their elements.
-    """
-
-    z: Float[Tensor, "B *grid D"]
-    codes: Int[Tensor, "B *grid"]
-    penalty: Float[Tensor, " B"]
-
-
-class VectorQuantizer(nn.Module, ABC):
+class VectorQuantizer(Quantizer):
     """A codebook of K vectors of length D (van den Oord et al. 2017, eqs. 1 to 3); it changes in training alone.
 
     Args:
@@ -46,6 +29,7 @@ class VectorQuantizer(nn.Module, ABC):
         decay: of the moving averages of what each code stands for.
         revive_below: a code whose moving average of uses falls below this share of N / K, the mean use, is put in
             place of a random vector of the batch; 0 for never.
+        gradient: how it gets from the code vectors to z.
     """
 
     embedding: Tensor
@@ -62,11 +46,12 @@ class VectorQuantizer(nn.Module, ABC):
         initialisation: Initialisation,
         decay: float,
         revive_below: float,
+        gradient: Gradient,
     ) -> None:
         super().__init__()
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.commitment_cost, self.unit_length = commitment_cost, unit_length
-        self.decay, self.revive_below = decay, revive_below
+        self.decay, self.revive_below, self.gradient = decay, revive_below, gradient
         limit = math.sqrt(3.0 / embedding_dim)
         self._declare(torch.empty(num_embeddings, embedding_dim).uniform_(-limit, limit))
         self.register_buffer("uses", torch.ones(num_embeddings))
@@ -97,7 +82,7 @@ class VectorQuantizer(nn.Module, ABC):
 
     def codes(self, z: Float[Tensor, "*batch D"]) -> Int[Tensor, "*batch"]:
         """Give the index of the nearest code vector (van den Oord et al. 2017, eq. 1)."""
-        with _full_precision(z.device.type):
+        with full_precision(z.device.type):
             return nearest(self._space(z.float()), self.vectors)
 
     def embed(self, codes: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch D"]:
@@ -105,14 +90,7 @@ class VectorQuantizer(nn.Module, ABC):
         return self.vectors[codes.long()]
 
     def margins(self, z: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
-        """Give how much farther the second nearest code is than the nearest: (d_2 - d_1) / d_2, of squared distances.
-
-        Args:
-            z: what the encoder gave.
-
-        Returns:
-            0 for a tie, at most 1.
-        """
+        """Give the margins over squared distances; see `Quantizer.margins`."""
         z = self._space(z.double())
         vectors = self.vectors.double()
         distances = z.square().sum(-1, keepdim=True) - 2.0 * (z @ vectors.T) + vectors.square().sum(-1)
@@ -120,17 +98,11 @@ class VectorQuantizer(nn.Module, ABC):
         return ((second - first) / second.clamp(min=1e-30)).to(torch.float32)
 
     def forward(self, z: Float[Tensor, "B *grid D"]) -> Quantized:
-        """Quantize; in training, learn from the batch.
-
-        Args:
-            z: what the encoder gave.
-
-        Returns:
-            Code vectors, codes and penalty.
-        """
-        with _full_precision(z.device.type):
+        """Quantize; in training, learn from the batch; see `Quantizer.forward`."""
+        with full_precision(z.device.type):
             z = self._space(z.float())
             flat = z.detach().reshape(-1, self.embedding_dim)
+            flat = gathered(flat) if self.training else flat
             # A batch that is not finite would stay in the averages for good; the fit skips its step as well.
             learning = self.training and bool(torch.isfinite(flat).all())
             if learning and not self.started:
@@ -141,10 +113,11 @@ class VectorQuantizer(nn.Module, ABC):
             penalty = self.commitment_cost * change + self._codebook_loss(z.detach(), codes)
             if learning:
                 with torch.no_grad():
-                    self._count(codes.flatten())
-                    self._learn(flat, codes.flatten())
+                    used = gathered(codes.flatten())
+                    self._count(used)
+                    self._learn(flat, used)
                     self._revive(flat)
-            return Quantized(z + (embedded - z).detach(), codes, penalty)
+            return Quantized(replace(z, embedded, self.gradient), codes, penalty)
 
     def _space(self, z: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
         """Bring vectors to the sphere where codes live on it."""
@@ -156,6 +129,7 @@ class VectorQuantizer(nn.Module, ABC):
         self.uses.fill_(len(z) / self.num_embeddings)
         self._place(torch.ones_like(self.uses, dtype=torch.bool), kmeans(z, self.num_embeddings))
         self.started.fill_(True)
+        agree(self.state_dict().values())
 
     def _count(self, codes: Int[Tensor, " N"]) -> None:
         """Follow how often each code is used in a batch."""
@@ -169,6 +143,7 @@ class VectorQuantizer(nn.Module, ABC):
         if dead.any():
             self.uses[dead] = mean_use
             self._place(dead, pick(z, int(dead.sum())))
+            agree(self.state_dict().values())
 
 
 class EMAVectorQuantizer(VectorQuantizer):

@@ -1,0 +1,176 @@
+"""Grids of codes drawn together, step by step: what all orders of drawing share."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from artifact.codes import ALL_CODES, Arrays, Signature, draw_codes
+from artifact.memory import Host, Memory
+
+TO_DRAW: Final = -1
+"""Stands in `known` where a code is to be drawn."""
+
+_OWN_INPUTS = {"codes", "code", "position", "context", "given"}
+_OWN_PREFIXES = ("state_", "cache_")
+
+
+@dataclass(frozen=True)
+class Paused:
+    """A grid that has left its batch, to join one later.
+
+    Attributes:
+        codes: drawn so far; 0 elsewhere.
+        drawn: how many.
+        memory: of each graph, by role.
+    """
+
+    codes: Int32[np.ndarray, "*grid"]
+    drawn: int
+    memory: Mapping[str, Arrays]
+
+
+class Drawing(ABC):
+    """Grids of codes that are drawn together, each in a slot of the batch.
+
+    Whoever calls runs the graphs, wherever they are: `call` says which one and on what, `proceed` takes what it gave.
+    The order of the runs, the memory between them and the draws are here. A grid leaves once it is complete.
+
+    Args:
+        graphs: signatures by role, of all graphs that are run.
+        grid: places of a grid along its axes.
+        axes: symbols of those axes.
+        slots: grids at a time, the batch size of every run.
+        host: copies a state to where it can be written, where runs leave states elsewhere, as on a GPU.
+
+    Attributes:
+        codes: drawn so far, by slot.
+        drawn: how many, of each slot; 0 in a free slot.
+        is_active: which slots hold a grid.
+        places: of a grid.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[str, Signature],
+        grid: tuple[int, ...],
+        axes: str,
+        slots: int,
+        host: Host,
+    ) -> None:
+        self.codes = np.zeros((slots, *grid), dtype=np.int32)
+        self.drawn = np.zeros(slots, dtype=np.int64)
+        self.is_active = np.zeros(slots, dtype=np.bool_)
+        self.places = math.prod(grid)
+        self._slots = np.arange(slots)
+        self._flat = self.codes.reshape(slots, self.places)
+        sizes = {"B": slots} | dict(zip(axes, grid, strict=True))
+        self._memory = {role: Memory(graph, sizes, host) for role, graph in graphs.items()}
+        first = next(iter(graphs.values()))
+        self._conditions = _conditions(first, slots)
+        self._asked: Arrays = {
+            "uniform": np.zeros((slots, self.places)),
+            "temperature": np.ones(slots),
+            "top_k": np.full(slots, ALL_CODES),
+            "top_p": np.ones(slots),
+            "known": np.full((slots, self.places), TO_DRAW, dtype=np.int32),
+            **self._conditions,
+        }
+        self._unasked = {name: array[0].copy() for name, array in self._asked.items()}
+        features = next((tensor.shape[-1] for tensor in first.inputs if tensor.name == "given"), None)
+        self._nothing = np.zeros((self.places, int(features or 0)), dtype=np.float32)
+        self._given: list[Float32[np.ndarray, "places G"]] = [self._nothing] * slots
+        self._takes_given = features is not None
+
+    @property
+    def kept(self) -> dict[str, tuple[str, ...]]:
+        """The outputs of each graph that nobody reads but its next run."""
+        return {role: memory.kept for role, memory in self._memory.items()}
+
+    @property
+    @abstractmethod
+    def runs(self) -> Mapping[str, int]:
+        """How often each graph is run for a grid, by role."""
+
+    @property
+    @abstractmethod
+    def is_between(self) -> bool:
+        """Whether grids may join and pause now."""
+
+    @abstractmethod
+    def call(self) -> tuple[str, dict[str, Any]]:
+        """Give the role of the graph to be run next, and its inputs, `[slots, ...]`; free slots hold anything."""
+
+    @abstractmethod
+    def proceed(self, outputs: Mapping[str, Any]) -> None:
+        """Take the outputs of the graph that `call` asked for, and draw the codes that they are the logits of."""
+
+    def join(self, slot: int, row: Mapping[str, Any], paused: Paused | None = None) -> None:
+        """Put a grid into a free slot, where `is_between`.
+
+        Args:
+            slot: which.
+            row: what is asked for, by name: `uniform`, noise in [0, 1) of each place in the order of drawing; and where
+                it is not as usual `temperature`, `top_k` and `top_p` (see `draw_codes`), `known [*grid]`, the codes
+                that are not drawn but taken, `TO_DRAW` elsewhere, `given [*grid, G]`, which is zeros as usual, and the
+                prior's conditions by the names of their inputs, none as usual. Other names are of no matter.
+            paused: where it goes on; None for its beginning.
+        """
+        self.is_active[slot] = True
+        for name, array in self._asked.items():
+            array[slot] = np.reshape(row.get(name, self._unasked[name]), array.shape[1:])
+        self._given[slot] = np.reshape(row["given"], self._nothing.shape) if self._is_given(row) else self._nothing
+        self.codes[slot], self.drawn[slot] = (0, 0) if paused is None else (paused.codes, paused.drawn)
+        for role, memory in self._memory.items():
+            memory.write(slot, None if paused is None else paused.memory[role])
+
+    def pause(self, slot: int) -> Paused:
+        """Take a grid out of its slot where `is_between`, to join again later."""
+        memory = {role: memory.read(slot) for role, memory in self._memory.items()}
+        paused = Paused(self.codes[slot].copy(), int(self.drawn[slot]), memory)
+        self.leave(slot)
+        return paused
+
+    def leave(self, slot: int) -> None:
+        """Free a slot, at any time."""
+        self.is_active[slot] = False
+        self.drawn[slot] = 0
+        self._given[slot] = self._nothing
+
+    def _is_given(self, row: Mapping[str, Any]) -> bool:
+        return self._takes_given and "given" in row
+
+    def _given_next(self, places: int) -> Arrays:
+        """Give the features of so many places from where each grid is, as an input; none where the graph has none."""
+        if not self._takes_given:
+            return {}
+        ahead = zip(self._given, self.drawn, strict=True)
+        return {"given": np.stack([given[place : place + places] for given, place in ahead])}
+
+    def _draw(self, logits: Float32[np.ndarray, "slots K"]) -> None:
+        """Draw the next code of every grid, or take it where it is known."""
+        (slots,) = np.nonzero(self.is_active)
+        places, asked = self.drawn[slots], self._asked
+        drawn = draw_codes(
+            logits[slots],
+            asked["uniform"][slots, places],
+            temperature=asked["temperature"][slots],
+            top_k=asked["top_k"][slots],
+            top_p=asked["top_p"][slots],
+        )
+        known = asked["known"][slots, places]
+        self._flat[slots, places] = np.where(known == TO_DRAW, drawn, known)
+        self.drawn[slots] += 1
+
+
+def _conditions(graph: Signature, slots: int) -> Arrays:
+    """Give the inputs of a graph that name classes, each with the number of the one for none."""
+    return {
+        tensor.name: np.full(slots, int(tensor.maximum or 0), dtype=np.int64)
+        for tensor in graph.inputs
+        if tensor.name not in _OWN_INPUTS and not tensor.name.startswith(_OWN_PREFIXES)
+    }
