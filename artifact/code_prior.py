@@ -10,8 +10,8 @@ from artifact.part import Part, Sha256
 class Link(Part):
     """The prior of one grid of codes, given those of the links before it.
 
-    Link i has the role `prior` for i = 0, else `prior_<i>`, and these graphs (`artifact.codes`): the role itself, all
-    places in parallel; step by step `<role>_row` and `<role>_pixel` for a raster, `<role>_step` for a sequence; and
+    Link i has the role `prior` for i = 0, else `prior_<i>`, and these graphs, see `artifact.sampling`: the role itself,
+    all places in parallel; step by step `<role>_row` and `<role>_pixel` for a raster, `<role>_step` for a sequence; and
     `<role>_given`, what the grids before it say of each place, where it depends on any.
 
     Attributes:

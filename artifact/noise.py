@@ -20,6 +20,8 @@ CODES_STREAM = 2
 """Noise of the codes of a prior's first link: a uniform number for each place of the grid, in the order of drawing."""
 GOLDEN_STREAM = 3
 """Inputs of the golden outputs; the index is that of the input."""
+SOUND_STREAM = 4
+"""Noise of a sound that a decoder draws sample by sample: a uniform number for each sample."""
 
 _LATER_CODES_STREAM = 256
 

@@ -10,8 +10,12 @@ from artifact.code_prior import CodePrior, Link, link_role
 from artifact.codes import Arrays, Signature
 from artifact.drawing import Drawing
 from artifact.line import Line
+from artifact.manifest import Manifest
 from artifact.memory import Host
 from artifact.raster import Raster
+
+DECODE_STEP = "decode_step"
+"""Role of the graph that draws one sample of a sound."""
 
 Steps = Generator[tuple[str, Arrays], Arrays, Int32[np.ndarray, "n *grid"]]
 """Yields the role of a graph and its inputs, is sent its outputs, and returns the codes."""
@@ -35,6 +39,12 @@ def all_step_roles(prior: CodePrior | None) -> tuple[str, ...]:
     """Name the graphs that are run step by step, of all links of a prior; none where there is no prior."""
     links = prior.links if prior is not None else ()
     return tuple(role for index, link in enumerate(links) for role in step_roles(link, index))
+
+
+def all_steps(manifest: Manifest) -> tuple[str, ...]:
+    """Name all graphs of a model that are run step by step: of its prior, and of a decoder that draws samples."""
+    of_decoder = (DECODE_STEP,) if manifest.decoder == "autoregressive" else ()
+    return (*all_step_roles(manifest.prior), *of_decoder)
 
 
 def open_drawing(

@@ -30,9 +30,9 @@ from models.chain import LinkGrid
 from models.families.pixelcnn import PixelCNNConfig
 from models.families.pixelsnail import PixelSNAILConfig
 from models.families.wavenet import WaveNetConfig
-from training.export import write_graphs
 from training.graphs.prior import link_graphs
 from training.graphs.spec import GraphSpec
+from training.graphs.write import write_graphs
 
 CODES = 512
 RUNS = 5

@@ -51,7 +51,9 @@ def read_audio(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> Float
     return read_recording(data, sample_rate_hz=sample_rate_hz, max_seconds=max_seconds).samples
 
 
-def read_recording(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> Recording:
+def read_recording(
+    data: bytes, *, sample_rate_hz: int, max_seconds: float, max_samples: int | None = None
+) -> Recording:
     """Decode a WAV or FLAC file.
 
     Channels are averaged and the result is resampled where the file's rate is another one. A sound that exceeds full
@@ -61,6 +63,7 @@ def read_recording(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> R
         data: the whole file.
         sample_rate_hz: samples a second that are wanted.
         max_seconds: the longest duration that the header may announce; checked before anything is decoded.
+        max_samples: the most that it may announce in all channels, likewise; None for any number.
 
     Returns:
         The sound, with what the file says of itself.
@@ -68,7 +71,7 @@ def read_recording(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> R
     Raises:
         MalformedMediaError: the file is damaged or truncated, or holds values that are not numbers.
         UnsupportedMediaError: the format, or this variant of it, is not read.
-        MediaTooLargeError: it lasts longer than `max_seconds`.
+        MediaTooLargeError: it lasts longer than `max_seconds`, or has more than `max_samples`.
         MediaGeometryError: it is empty, or its channels or sample rate are out of range.
     """
     if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
@@ -78,7 +81,7 @@ def read_recording(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> R
         raise UnsupportedMediaError(f"the file begins with {start}, expected a WAV or FLAC sound: convert it")
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            _check_header(file, max_seconds)
+            _check_header(file, max_seconds, max_samples)
             return Recording(_read_mono(file, sample_rate_hz), file.samplerate, file.frames)
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).strip(" .")
@@ -146,7 +149,7 @@ def _check_wav_is_whole(data: bytes) -> None:
     )
 
 
-def _check_header(file: soundfile.SoundFile, max_seconds: float) -> None:
+def _check_header(file: soundfile.SoundFile, max_seconds: float, max_samples: int | None) -> None:
     """Refuse, before decoding, what is not taken."""
     if file.subtype not in _SUBTYPES:
         raise UnsupportedMediaError(
@@ -170,6 +173,11 @@ def _check_header(file: soundfile.SoundFile, max_seconds: float) -> None:
         raise MediaTooLargeError(
             f"the sound lasts {file.frames / file.samplerate:.6g} s, expected at most {max_seconds:g} s: "
             "send it in parts"
+        )
+    if max_samples is not None and file.frames * file.channels > max_samples:
+        raise MediaTooLargeError(
+            f"the sound has {file.frames * file.channels} samples in all channels, expected at most {max_samples}: "
+            "send it at a lower rate, or in parts"
         )
 
 

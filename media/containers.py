@@ -29,6 +29,7 @@ _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
 # Bit depth, colour type, compression, filter and interlace method, as the header ends.
 _PLAIN_PNGS: dict[bytes, Literal["L", "RGB"]] = {b"\x08\0\0\0\0": "L", b"\x08\x02\0\0\0": "RGB"}
+_PLAIN_BYTES = 1 << 20
 # Of packed pixels, unpacked at once: at most a thousand times as many come out.
 _BLOCK_BYTES = 1 << 14
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
@@ -128,21 +129,28 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def plain_pixels(container: Container) -> tuple[Literal["L", "RGB"], bytes] | None:
-    """Give the packed pixels of the commonest kind of PNG: 8 bits, grey or RGB, row after row, nothing transparent.
+    """Unpack the commonest kind of PNG: 8 bits, grey or RGB, row after row, nothing transparent, of moderate size.
 
     Args:
         container: any picture file.
 
     Returns:
-        Pillow's name for the kind, and the pixels as they are packed; None of any other picture.
+        Pillow's name for the kind, and all rows, each behind its filter byte; None of any other picture, and of one
+        that is damaged.
     """
     if container.format != "PNG":
         return None
-    (_, start, end), *others = _png_chunks(container.essence)
-    mode = _PLAIN_PNGS.get(container.essence[start + 8 : end])
-    if mode is None or any(kind != b"IDAT" for kind, _, _ in others[:-1]):
+    (_, start, end), *others, _ = _png_chunks(container.essence)
+    header = container.essence[start:end]
+    mode, expected = _PLAIN_PNGS.get(header[8:]), _png_pixel_bytes(header)
+    if mode is None or expected > _PLAIN_BYTES or any(kind != b"IDAT" for kind, _, _ in others):
         return None
-    return mode, b"".join([container.essence[start:end] for _, start, end in others])
+    packed = b"".join([container.essence[start:end] for _, start, end in others])
+    try:
+        rows = zlib.decompressobj().decompress(packed, expected)
+    except zlib.error:
+        return None
+    return (mode, rows) if len(rows) == expected else None
 
 
 def check_pixels_are_complete(container: Container) -> None:

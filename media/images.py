@@ -2,6 +2,7 @@
 
 import io
 import math
+import zlib
 from collections.abc import Callable
 from typing import Literal
 
@@ -162,19 +163,18 @@ def _decode(container: Container) -> UInt8[np.ndarray, "H W C"]:
 
 
 def _decode_plain(container: Container) -> UInt8[np.ndarray, "H W C"] | None:
-    """Decode the commonest kind of PNG without unpacking it twice; None where that cannot be, or may have gone wrong.
+    """Decode the commonest kind of PNG without unpacking it twice; None where that cannot be.
 
-    Pillow unpacks row after row into memory that was black: where the last row is not, no row is missing.
+    Pillow undoes the filters of rows that are packed, and so is given them packed without compression.
     """
     if (found := plain_pixels(container)) is None:
         return None
-    mode, packed = found
+    mode, rows = found
     try:
-        image = Image.frombytes(mode, (container.width, container.height), packed, "zip", mode, 0)
+        image = Image.frombytes(mode, (container.width, container.height), zlib.compress(rows, 0), "zip", mode, 0)
     except ValueError:
         return None
-    pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(container.height, container.width, -1)
-    return pixels if pixels[-1].any() else None
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(container.height, container.width, -1)
 
 
 def _narrow(grey: UInt16[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 1"]:

@@ -92,15 +92,33 @@ class Chain(nn.Module):
         """What the links can be conditioned on, all of them alike: names, with the number of classes of each."""
         return next(iter(self)).conditions
 
+    def covers(self, codes: Sequence[Int[Tensor, "B *grid"]]) -> bool:
+        """Tell whether grids of such sizes have a probability.
+
+        Args:
+            codes: of the first links, or of all.
+
+        Returns:
+            Whether every link is over grids of any size, or knows this one: that of a draw, or the beginning of one.
+        """
+        links = zip(self, self.grids, codes, strict=False)
+        return all(link.any_size or _is_part(tuple(grid.shape[1:]), whole.shape) for link, whole, grid in links)
+
     def log_probs(self, codes: Grids, conditions: Conditions | None = None) -> Float64[Tensor, "B links"]:
         """Give log p of every grid given those before it.
 
         Args:
-            codes: of each link.
+            codes: of each link, or of the first ones alone.
             conditions: what is known of each example; None for nothing.
 
         Returns:
-            Nats; their sum over the links is log p(all codes).
+            Nats; their sum over the links is log p(all these codes).
         """
-        found = [link.log_prob(codes[index], link.given(codes[:index]), conditions) for index, link in enumerate(self)]
+        links = zip(self, range(len(codes)), strict=False)
+        found = [link.log_prob(codes[index], link.given(codes[:index]), conditions) for link, index in links]
         return torch.stack(found, dim=1)
+
+
+def _is_part(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Tell whether a grid is of a size, or a sequence that is no longer."""
+    return shape == whole or (len(shape) == 1 and shape <= whole)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64, Shaped
+from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor, nn
 
 from models.bottleneck import Bottleneck, Encoding, Latent
@@ -81,14 +81,42 @@ class LatentVariableModel(nn.Module):
         Returns:
             The parameters by name.
         """
-        axes = z.dim() - self.bottleneck.latent_axes
-        batch = z.shape[:axes]
-        given = []
+        batch = self.batch_shape(z)
+        given = self.spread(conditions, z).values()
+        params = self.likelihood.params(self.decoder(z.flatten(0, len(batch) - 1), *given))
+        return {name: value.reshape(*batch, *value.shape[1:]) for name, value in params.items()}
+
+    def weighing(
+        self,
+        x: Shaped[Tensor, "B *data"],
+        z: Float[Tensor, "*batch_latent"],
+        conditions: Conditions | None = None,
+    ) -> Params:
+        """Give the parameters under which x is weighed: those of `decode`, whatever x is.
+
+        Args:
+            x: data, along the first axis of z.
+            z: latents.
+            conditions: as in `decode`.
+
+        Returns:
+            The parameters by name.
+        """
+        del x
+        return self.decode(z, conditions)
+
+    def batch_shape(self, z: Float[Tensor, "*batch_latent"]) -> torch.Size:
+        """Give the leading axes of latents, without those of one."""
+        return z.shape[: z.dim() - self.bottleneck.latent_axes]
+
+    def spread(self, conditions: Conditions | None, z: Float[Tensor, "*batch_latent"]) -> dict[str, Int[Tensor, " N"]]:
+        """Give every condition of the decoder for each of the latents, flat; one that is left out is none."""
+        batch = self.batch_shape(z)
+        given = {}
         for name, count in self.conditions.items():
             value = (conditions or {}).get(name, torch.full(batch[:1], count, device=z.device))
-            given.append(value.reshape(-1, *(1,) * (axes - 1)).expand(batch).flatten())
-        params = self.likelihood.params(self.decoder(z.flatten(0, axes - 1), *given))
-        return {name: value.reshape(*z.shape[:axes], *value.shape[1:]) for name, value in params.items()}
+            given[name] = value.reshape(-1, *(1,) * (len(batch) - 1)).expand(batch).flatten()
+        return given
 
     def mean(
         self, z: Float[Tensor, "*batch_latent"], conditions: Conditions | None = None
@@ -139,9 +167,10 @@ class LatentVariableModel(nn.Module):
 
     def _weigh(self, x: Shaped[Tensor, "B H W C"], latent: Latent, conditions: Conditions | None = None) -> Pass:
         """Decode a latent and weigh it."""
-        params = self.decode(latent[-1].z, conditions)
+        params = self.weighing(x, latent[-1].z, conditions)
         log_p_x_given_z = self.likelihood.log_prob(x.unsqueeze(1), params)
-        log_p, log_q = (torch.stack(terms).sum(0) for terms in zip(*((l.log_p, l.log_q) for l in latent), strict=True))
+        terms = ((level.log_p, level.log_q) for level in latent)
+        log_p, log_q = (torch.stack(of_all).sum(0) for of_all in zip(*terms, strict=True))
         closed = [level.kl for level in latent if level.kl is not None]
         kl = torch.cat(closed, 1) if len(closed) == len(latent) else None
         return Pass(latent, params, Bound(log_p_x_given_z, log_p, log_q, kl))

@@ -74,8 +74,8 @@ class Block(nn.Module):
 class Transformer(SequencePrior):
     """p(codes) = prod p(code given all before it), by a decoder-only transformer; grids are read row by row.
 
-    Where each place lies is learned, so that it knows grids of one size. Conditions and what is given are added to
-    what comes in at every place.
+    Where each place lies is learned, so that it knows grids of one size, and of sequences also shorter ones, which are
+    their beginnings. Conditions and what is given are added to what comes in at every place.
 
     Args:
         num_embeddings: K.
@@ -119,7 +119,8 @@ class Transformer(SequencePrior):
         conditions: Conditions | None = None,
     ) -> Float[Tensor, "B K *grid"]:
         """Give the logits of every place at once; see `CodePrior.forward`."""
-        h = functional.pad(self.embedding(codes.flatten(1)), (0, 0, 1, 0))[:, :-1] + self.places
+        before = functional.pad(self.embedding(codes.flatten(1)), (0, 0, 1, 0))[:, :-1]
+        h = before + self.places[: before.shape[1]]
         if self.table is not None:
             h = h + self.table(self.rows(conditions, codes)).sum(1, keepdim=True)
         if self.local is not None and given is not None:

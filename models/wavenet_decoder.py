@@ -42,6 +42,7 @@ class WaveNetDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.likelihood = MuLawCategorical()
+        self.features = features
         self.upsample = nn.Sequential(
             nn.Conv1d(embedding_dim, features, 3, padding=1),
             nn.ReLU(),
@@ -60,10 +61,27 @@ class WaveNetDecoder(nn.Module):
             features=features,
         )
 
+    @property
+    def reach(self) -> int:
+        """Samples before one that its probability depends on."""
+        return self.wavenet.stack.receptive_field
+
+    def forward(self, z: Float[Tensor, "B D t"], *conditions: Int[Tensor, " B"]) -> Float[Tensor, "B G T"]:
+        """Give what code vectors say of every sample, whatever the conditions."""
+        del conditions
+        features: Tensor = self.upsample(z)
+        return features
+
     def given(self, z: Float[Tensor, "B D t"]) -> Float[Tensor, "B T G"]:
         """Give what code vectors say of every sample; run once for a whole sound."""
-        features: Tensor = self.upsample(z)
-        return features.movedim(1, -1)
+        return self(z).movedim(1, -1)
+
+    def logits(
+        self, x: Float[Tensor, "B T"], z: Float[Tensor, "B D t"], conditions: Conditions | None = None
+    ) -> Float[Tensor, "B 256 T"]:
+        """Give the logits of the class of every sample given those before it, all at once; see `sample_log_prob`."""
+        logits: Tensor = self.wavenet(mu_law(pcm(x)), self.given(z), conditions)
+        return logits
 
     def sample_log_prob(
         self, x: Float[Tensor, "B T"], z: Float[Tensor, "B D t"], conditions: Conditions | None = None
@@ -78,8 +96,7 @@ class WaveNetDecoder(nn.Module):
         Returns:
             Nats.
         """
-        logits = self.wavenet(mu_law(pcm(x)), self.given(z), conditions)
-        return self.likelihood.pixel_log_prob(x, self.likelihood.params(logits))
+        return self.likelihood.pixel_log_prob(x, self.likelihood.params(self.logits(x, z, conditions)))
 
     def memory(self) -> MemoryShapes:
         """Give the shapes of what steps keep."""

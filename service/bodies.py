@@ -35,7 +35,7 @@ IMAGES = ("image/png", "image/jpeg", "image/webp")
 SOUNDS = ("audio/wav", "audio/flac")
 
 _HEAD_BYTES = 1024
-_SOUND_PART = re.compile(rb"content-type:\s*audio/|\r\n\r\n(RIFF|fLaC)", re.IGNORECASE)
+_SOUND_PART = re.compile(rb"content-type:\s*audio/|\r\n\r\n(RIFF.{4}WAVE|fLaC)", re.IGNORECASE | re.DOTALL)
 _FLOATS = re.compile(rb"""['"]descr['"]\s*:\s*['"][<>=|]?f""")
 
 CHEAP_BYTES = 2**20
@@ -124,7 +124,7 @@ async def receive(request: Request, accepted: Sequence[str], settings: Settings)
     media_type = content_type.partition(";")[0].strip().lower()
     is_json = media_type == JSON
     max_bytes = min(settings.max_body_bytes, settings.max_json_body_bytes) if is_json else settings.max_body_bytes
-    data = await take_in(request, max_bytes, accepted if is_json else ())
+    data = await take_in(request, max_bytes, _cure(media_type, accepted))
     if not data and not media_type:
         return Body("", "", b"")
     if media_type not in accepted:
@@ -132,13 +132,13 @@ async def receive(request: Request, accepted: Sequence[str], settings: Settings)
     return _json_body(data, content_type) if is_json else Body(media_type, content_type, data)
 
 
-async def take_in(request: Request, max_bytes: int, accepted: Sequence[str] = ()) -> bytes:
+async def take_in(request: Request, max_bytes: int, cure: str = "; split it into several requests") -> bytes:
     """Take a body in as it is.
 
     Args:
         request: the request.
         max_bytes: the longest that is taken, whatever length it declares.
-        accepted: for a message about JSON, the types that the endpoint takes.
+        cure: the end of the message about a body that is longer.
 
     Returns:
         The bytes.
@@ -155,17 +155,21 @@ async def take_in(request: Request, max_bytes: int, accepted: Sequence[str] = ()
         chunk = message.get("body", b"")
         length += len(chunk)
         if length > max_bytes:
-            raise TooLargeError(_too_long(max_bytes, accepted))
+            raise TooLargeError(f"the body is larger than {max_bytes} bytes{cure}")
         chunks.append(chunk)
         is_whole = not message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _too_long(max_bytes: int, accepted: Sequence[str]) -> str:
-    """Say how long a body may be, and which of the accepted types hold more than JSON does."""
-    others = [media_type for media_type in accepted if media_type != JSON]
-    cure = f"send {' or '.join(others)}, or split it" if others else "split it into several requests"
-    return f"the body is larger than {max_bytes} bytes{' of JSON' if accepted else ''}; {cure}"
+def _cure(media_type: str, accepted: Sequence[str]) -> str:
+    """Say what to do about a body that is too long: which of the accepted types hold more than JSON does, or FLAC."""
+    if media_type == JSON:
+        others = " or ".join(other for other in accepted if other != JSON)
+        return f" of JSON; {f'send {others}, or ' if others else ''}split it into several requests"
+    if media_type in SOUNDS:
+        smaller = "as audio/flac, or " if media_type != "audio/flac" else ""
+        return f"; send it {smaller}at a lower rate, or have LATENTD_MAX_BODY_BYTES raised"
+    return "; split it into several requests"
 
 
 def _unsupported(media_type: str, accepted: Sequence[str]) -> str:

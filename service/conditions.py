@@ -82,7 +82,7 @@ def _to_input(
     given = asked or (NO_CLASS,)
     if len(given) not in (1, rows):
         raise ParameterError(
-            f"there are {len(given)} {_words(name)[2]} for {rows} rows; give one for all, or one a row"
+            f"there are {len(given)} {_words(name)[1]} for {rows} rows; give one for all, or one a row"
         )
     indices = np.array([_index(model, name, classes, label) for label in given], dtype=np.int64)
     return np.repeat(indices, rows) if len(given) == 1 else indices

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from artifact.bounds import bits_per_dim
 from artifact.codes import surprise_nats
 from artifact.manifest import Link, link_role
-from service import windows
+from service import by_sample, windows
+from service.by_sample import BY_DEFAULT, Drawn, is_drawn
 from service.conditions import Conditions, Inputs
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
@@ -121,21 +122,25 @@ async def decode(
     codes: Codes,
     conditions: Conditions = NO_CONDITIONS,
     *,
+    drawn: Drawn = BY_DEFAULT,
     admit: int | None = None,
 ) -> NDArray[Any]:
-    """Give the likelihood's mean as images or sounds.
+    """Give the likelihood's mean as images or sounds, or sounds drawn sample by sample where the decoder does so.
 
     Args:
         engine: that runs.
         model: which.
         codes: checked, or the model's own.
         conditions: of every row.
+        drawn: how sounds are drawn, of a decoder that does so.
         admit: see `Engine.run`.
 
     Returns:
         Images `[B, H, W, C]`, uint8: the mean, rounded to even and clipped to 0 .. 255. Or sounds `[B, T]`, float32:
         the mean, clipped to -1 .. 1.
     """
+    if is_drawn(model):
+        return await by_sample.decode(engine, model, codes, conditions.decoder, drawn, admit=admit)
     finish = to_pixels if model.manifest.geometry.modality == "image" else to_samples
     return await windows.decode(engine, model, dict(codes), conditions.decoder, finish, admit=admit)
 
@@ -146,9 +151,10 @@ async def reconstruct(
     x: NDArray[Any],
     conditions: Conditions = NO_CONDITIONS,
     codebooks: int | None = None,
+    drawn: Drawn = BY_DEFAULT,
 ) -> NDArray[Any]:
     """Encode and decode."""
-    return await decode(engine, model, await encode(engine, model, x, codebooks), conditions, admit=0)
+    return await decode(engine, model, await encode(engine, model, x, codebooks), conditions, drawn=drawn, admit=0)
 
 
 async def codebook(
@@ -278,7 +284,7 @@ async def _link_surprise(
     """Give -log p of the codes of one link, the last of the grids, given the others; rows in slices."""
     codes, role = grids[-1], link_role(index)
     nats = np.empty(codes.shape)
-    widest = max(_last_axis(model, graph) for graph in (role, f"{role}_given"))
+    widest = max(last_axis(model, graph) for graph in (role, f"{role}_given"))
     rows = max(1, _SLICE_VALUES // (codes[0].size * widest))
     for start in range(0, len(codes), rows):
         part = slice(start, start + rows)
@@ -286,12 +292,25 @@ async def _link_surprise(
         asked = {name: values[part] for name, values in conditions.items()}
         feeds = taken(model, role, {"codes": codes[part], **given, **asked})
         logits = (await engine.run(model, role, feeds, admit=0))["logits"]
-        nats[part] = await asyncio.to_thread(surprise_nats, logits, codes[part])
+        nats[part] = await asyncio.to_thread(_in_slices, logits, codes[part])
     return nats
 
 
-def _last_axis(model: ServedModel, role: str) -> int:
-    """Give the values that a graph gives at a place; 1 where the model has no such graph."""
+def _in_slices(
+    logits: Float32[np.ndarray, "B *grid K"], codes: Int32[np.ndarray, "B *grid"]
+) -> Float64[np.ndarray, "B *grid"]:
+    """Give -log p of codes from their logits, of so many at a time that little memory is taken."""
+    K = logits.shape[-1]
+    rows, flat = logits.reshape(-1, K), codes.reshape(-1)
+    step = max(1, _SLICE_VALUES // K)
+    parts = [
+        surprise_nats(rows[start : start + step], flat[start : start + step]) for start in range(0, len(flat), step)
+    ]
+    return np.concatenate(parts).reshape(codes.shape)
+
+
+def last_axis(model: ServedModel, role: str) -> int:
+    """Give the values that a graph of a prior gives at a place; 1 where the model has no such graph."""
     graph = model.manifest.graphs.get(role)
     return 1 if graph is None else int(graph.outputs[0].shape[-1])
 

@@ -44,7 +44,7 @@ _OTHER_WAYS = (b"prefer", b"expect")
 MOST_BYTES = 2**20
 _MOST_PNG_BYTES, _MOST_PNG_PIXELS = 2**15, 2**14
 """What is larger is read in a thread, by the endpoint."""
-_MOST_KNOWN = 1024
+_MOST_KNOWN, _MOST_KEY_BYTES = 1024, 2**12
 
 _OUTPUTS = (("mean", "log_variance"), ("codes",))
 """What graphs give whose outputs are answered as they are."""
@@ -189,6 +189,8 @@ class Express:
         if (header := _header(content_type, body)) is None:
             return None
         key = (query, accept, header)
+        if sum(map(len, key)) > _MOST_KEY_BYTES:
+            return None
         decision = self._known.get(key)
         if decision is None or decision.generation != service.engine.catalog.generation:
             if len(self._known) >= _MOST_KNOWN:

@@ -8,8 +8,8 @@ from jaxtyping import Int32, Integer
 
 from artifact.manifest import AudioGeometry, DiscreteLevel, ImageGeometry, Link
 from service.engine.opening import ServedModel
-from service.errors import CapabilityError, ParameterError
-from service.limits import check_pixels, check_seconds, longest_side
+from service.errors import CapabilityError, ParameterError, TooLargeError
+from service.limits import check_pixels, check_seconds, longest_run, longest_side
 from service.settings import Settings
 
 CODES, VECTORS = "codes", "z_q"
@@ -233,6 +233,23 @@ def has_prior_over(model: ServedModel, sides: tuple[int, ...]) -> bool:
         link.any_size or link.grid == tuple(side // levels[link.level].downsampling for side in sides)
         for link in prior.links
     )
+
+
+def check_run(model: ServedModel, sides: tuple[int, ...], runner: str, cure: str) -> None:
+    """Refuse what can be run in pieces alone, where it would be run whole.
+
+    Args:
+        model: which.
+        sides: of an input, in pixels or samples.
+        runner: what would run it, for the message.
+        cure: likewise.
+
+    Raises:
+        TooLargeError: a free side is longer than one run takes.
+    """
+    most = longest_run(model.manifest)
+    if any(side > most for side, fixed in zip(sides, input_sides(model), strict=True) if fixed is None):
+        raise TooLargeError(f"{_measures(sides)} is more than {runner} takes at once, sides up to {most}; {cure}")
 
 
 def check_draw_sides(settings: Settings, model: ServedModel, sides: tuple[int, ...]) -> tuple[int, ...]:

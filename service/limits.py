@@ -87,6 +87,36 @@ def check_seconds(settings: Settings, samples: int, sample_rate_hz: int, *, tota
         )
 
 
+def check_samples(settings: Settings, samples: int) -> None:
+    """Refuse more samples than one request may have, before memory is taken for them.
+
+    Args:
+        settings: the limits.
+        samples: of all sounds, at the rates that they came or are wanted at.
+
+    Raises:
+        TooLargeError: there are more.
+    """
+    if samples > settings.max_request_samples:
+        raise TooLargeError(
+            f"the sounds of the request have {samples} samples or more, at most {settings.max_request_samples} are "
+            "taken or answered; choose a lower sample rate, or split the request"
+        )
+
+
+def longest_run(manifest: Manifest) -> int:
+    """Give the longest side that one run of a model takes where it is not fixed: what the model was tried with.
+
+    Args:
+        manifest: the model's.
+
+    Returns:
+        Pixels or samples, a multiple of what the model wants a multiple of.
+    """
+    step = manifest.geometry.multiple_of
+    return manifest.geometry.maximum // step * step
+
+
 def longest_side(settings: Settings, manifest: Manifest) -> int:
     """Give the longest side that a model takes where it is not fixed.
 
@@ -101,7 +131,7 @@ def longest_side(settings: Settings, manifest: Manifest) -> int:
     geometry = manifest.geometry
     step = geometry.multiple_of
     if manifest.windows is None:
-        return geometry.maximum // step * step
+        return longest_run(manifest)
     if isinstance(geometry, AudioGeometry):
         return -(-int(settings.max_seconds * geometry.sample_rate_hz) // step) * step
     return max(1, settings.max_pixels // step) * step

@@ -105,6 +105,30 @@ class SpeakerOptions(Options):
         return {"speaker": self.speaker}
 
 
+class DecoderTemperatureOptions(Options):
+    """How a decoder draws that draws sounds."""
+
+    decoder_temperature: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=10.0,
+        description="divisor of the logits of each sample, where 0 gives the most probable one; left out: 1. For a "
+        "model whose decoder draws sounds sample by sample",
+    )
+
+
+class DecoderNoiseOptions(SpeakerOptions, DecoderTemperatureOptions):
+    """Likewise, with the noise that it draws from."""
+
+    decoder_seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_SEED,
+        description="names the noise of the samples, of item i that of (decoder_seed, i); left out: 0, so that the "
+        "same codes give the same sound. For a model whose decoder draws sounds sample by sample",
+    )
+
+
 class LabelOptions(SpeakerOptions):
     """Which classes a prior over codes is conditioned on."""
 
@@ -148,15 +172,15 @@ class EncodeOptions(CodebooksOptions):
     )
 
 
-class DecodeOptions(SpeakerOptions):
+class DecodeOptions(DecoderNoiseOptions):
     """What `/decode` takes."""
 
 
-class ReconstructOptions(CodebooksOptions, SpeakerOptions):
+class ReconstructOptions(CodebooksOptions, DecoderNoiseOptions):
     """What `/reconstruct` takes."""
 
 
-class SampleOptions(NoiseOptions, LabelOptions):
+class SampleOptions(NoiseOptions, LabelOptions, DecoderTemperatureOptions):
     """What `/sample` takes."""
 
     n: int = Field(default=1, ge=1, description="how many to draw")

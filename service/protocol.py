@@ -24,6 +24,7 @@ _LINGER_S = 2.0
 _MAX_LINGERING = 256
 _MAX_WAITING = 128
 _NO_TRAILERS: deque[tuple[bytes, bytes]] = deque(maxlen=0)
+_BODY_HEADERS = (b"content-length", b"transfer-encoding")
 _LOG = logging.getLogger(__name__)
 
 
@@ -148,9 +149,10 @@ class Connection(HttpToolsProtocol):
             self._prompt = self.cycle = Prompt(familiar, self, head, self.scope)
             self._take_in(self._prompt, data[len(head.raw) :])
         else:
+            before = self.scope
             self._parse(data)
-            cycle = self.cycle
-            if cycle is not None and cycle.scope is self.scope and cycle.keep_alive and not self.pipeline:
+            cycle, is_new = self.cycle, self.scope is not before
+            if is_new and cycle is not None and cycle.scope is self.scope and cycle.keep_alive and not self.pipeline:
                 familiar.learn(data, self.scope)
 
     @property
@@ -170,8 +172,10 @@ class Connection(HttpToolsProtocol):
             self._prompt, prompt.response_complete = None, True
             head, body = prompt.message
             self._parse(head)
-            self.scope["is_unmatched"] = True
-            self._parse(body)
+            # A connection that is being closed takes no request any more.
+            if not self.transport.is_closing():
+                self.scope["is_unmatched"] = True
+                self._parse(body)
         if rest:
             self._parse(rest)
 
@@ -231,7 +235,11 @@ class Connection(HttpToolsProtocol):
         self.cycle.__class__ = Cycle
         # Fields after a chunked body would go on to fill the request's headers.
         self.headers = _NO_TRAILERS  # type: ignore[assignment]
-        if self.server_state.draining:
+        # A body beside a wish to upgrade that is not heeded is not parsed as one: it must not be taken for a request.
+        is_body_lost = self.parser.should_upgrade() and any(
+            name in _BODY_HEADERS for name, _ in self.cycle.scope["headers"]
+        )
+        if self.server_state.draining or is_body_lost:
             self.cycle.keep_alive = False
 
     def _should_upgrade(self) -> bool:

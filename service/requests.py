@@ -140,7 +140,8 @@ class Deadline:
     def error(self) -> DeadlineError:
         """Say that it has passed."""
         return DeadlineError(
-            f"the answer was not ready within {self.limit_s:g} s; send fewer items, or ask for fewer samples"
+            f"the answer was not ready within {self.limit_s:g} s; ask for less at once, or with the header "
+            "Prefer: respond-async, for which LATENTD_JOB_DEADLINE_S counts"
         )
 
     def check(self) -> None:

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from artifact.codes import ALL_CODES
 from artifact.drawing import TO_DRAW
+from artifact.manifest import Link, link_role
 from artifact.noise import batch_uniform, codes_stream
 from service.conditions import Conditions, Inputs
-from service.discrete import NO_CONDITIONS, decode, features
+from service.discrete import NO_CONDITIONS, decode, features, last_axis
 from service.engine.engine import Engine
 from service.engine.lanes import current_caller
 from service.engine.opening import ServedModel
 from service.engine.progress import UNDRAWN
 from service.engine.work import Arrays
-from service.errors import ParameterError
+from service.errors import ParameterError, TooLargeError
 from service.levels import (
     ABSENT,
     CODES,
@@ -87,6 +88,7 @@ async def sample_codes(
     check_size(engine.settings, model, sides, total=n * math.prod(sides))
     _check_top_k(model, top_k)
     shapes = grid_shapes(model, sides)
+    _check_features(engine, model, shapes, n)
     fixed = _spread(model, known or {}, shapes, n)
     asked: Arrays = {"temperature": np.full(n, float(temperature)), "top_k": np.full(n, top_k or ALL_CODES)}
     if top_p is not None:
@@ -96,7 +98,7 @@ async def sample_codes(
         progress.expect(n * sum(math.prod(shape) for shape in shapes.values()))
     grids: list[_Grid] = []
     for index, link in enumerate(links):
-        grid = shapes[names_of(model, CODES)[link.level]][-len(link.grid) :]
+        grid = _grid_of(model, link, shapes)
         rows = asked | {"uniform": await _noise(seed, first_index, n, math.prod(grid), index)}
         if fixed:
             rows["known"] = link_grid(model, fixed, link)
@@ -111,6 +113,29 @@ def _check_top_k(model: ServedModel, top_k: int | None) -> None:
     most = max(level.num_embeddings for level in levels_of(model).values())
     if top_k is not None and not 1 <= top_k <= most:
         raise ParameterError(f"top_k is {top_k}, expected 1 .. {most}, the codes of {model.reference}")
+
+
+def _grid_of(model: ServedModel, link: Link, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Give the grid of a link."""
+    return shapes[names_of(model, CODES)[link.level]][-len(link.grid) :]
+
+
+def _check_features(engine: Engine, model: ServedModel, shapes: Mapping[str, tuple[int, ...]], n: int) -> None:
+    """Refuse to keep too much of what the earlier links say of each place of a later one."""
+    most, size = engine.settings.max_queue_bytes, np.dtype(np.float32).itemsize
+    wanted = (
+        n
+        * size
+        * max(
+            math.prod(_grid_of(model, link, shapes)) * last_axis(model, f"{link_role(index)}_given")
+            for index, link in enumerate(model.prior.links)
+        )
+    )
+    if wanted > most:
+        raise TooLargeError(
+            f"{n} draws take {wanted} bytes for what later grids depend on, at most {most} are kept; ask for fewer, "
+            "and go on with first_index"
+        )
 
 
 def _spread(

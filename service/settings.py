@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         description="samples of the steps in which live sounds are encoded; fewer: less delay and more work",
     )
     max_live: int = Field(default=64, gt=0, description="most streams of live sound at once; beyond it 429")
-    max_live_s: float = Field(default=14400.0, gt=0, description="longest stream of live sound, in seconds of it")
+    max_live_s: float = Field(default=14400.0, gt=0, description="longest stream of live sound, in seconds")
     live_idle_s: float = Field(
         default=30.0, gt=0, description="seconds without sound after which a stream of it is ended"
     )
@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     )
     max_seconds: float = Field(default=3600.0, gt=0, description="longest sound, in seconds")
     max_request_seconds: float = Field(default=3600.0, gt=0, description="most seconds of all sounds of one request")
+    max_request_samples: int = Field(
+        default=2**28,
+        gt=0,
+        description="most samples of all sounds of one request, in all channels and at the rates that they are sent or "
+        "answered at",
+    )
     window_pixels: int = Field(
         default=512, gt=0, description="side of the pieces in which larger pictures are run by models that allow it"
     )

@@ -17,7 +17,7 @@ from service.bodies import IMAGES, NPY, SOUNDS, Body, check_kind, files
 from service.engine.opening import ServedModel
 from service.errors import ParameterError
 from service.faults import naming
-from service.limits import check_rows, check_seconds, longest_side
+from service.limits import check_rows, check_samples, check_seconds, longest_side
 from service.options import FitName
 from service.settings import Settings
 
@@ -112,13 +112,19 @@ def sounds(
     found: list[tuple[Float32[np.ndarray, " t"], Placement]] = []
     sources: list[Source] = []
     readers = _readers(body, model, geometry, sample_rate_hz, settings)
-    total = 0
+    total = taken = 0
     for index, read in enumerate(readers):
         check()
         with naming(index, len(readers)):
             samples, source = read()
-            total += len(samples)
+            if not len(samples):
+                raise ParameterError(
+                    f"{source.length} samples at {source.sample_rate_hz} Hz are less than one at the "
+                    f"{geometry.sample_rate_hz} Hz of {model.reference}; send a longer sound"
+                )
+            total, taken = total + len(samples), taken + source.length
             check_seconds(settings, len(samples), geometry.sample_rate_hz, total=total)
+            check_samples(settings, taken)
             found.append(_fitted(samples, model, geometry, fit, settings))
             sources.append(source)
     if not found:
@@ -144,7 +150,7 @@ def geometry_of(model: ServedModel) -> AudioGeometry:
 
 
 def at_rate(
-    samples: Sequence[Float32[np.ndarray, " T"]], model: ServedModel, sample_rate_hz: int | None
+    samples: Sequence[Float32[np.ndarray, " T"]], model: ServedModel, sample_rate_hz: int | None, settings: Settings
 ) -> tuple[list[Float32[np.ndarray, " t"]], tuple[int, ...]]:
     """Bring sounds that a model made to the rate that the caller wants.
 
@@ -152,15 +158,21 @@ def at_rate(
         samples: at the model's rate.
         model: which.
         sample_rate_hz: that is wanted; None for the model's.
+        settings: the limits.
 
     Returns:
         The sounds, in [-1, 1], and the rate of each.
+
+    Raises:
+        TooLargeError: they would have too many samples.
     """
     source_hz = geometry_of(model).sample_rate_hz
     target_hz = sample_rate_hz or source_hz
+    lengths = [round(len(one) * target_hz / source_hz) for one in samples]
+    check_samples(settings, sum(lengths))
     wanted = [
-        restore_rate(one, source_hz=source_hz, target_hz=target_hz, length=round(len(one) * target_hz / source_hz))
-        for one in samples
+        restore_rate(one, source_hz=source_hz, target_hz=target_hz, length=length)
+        for one, length in zip(samples, lengths, strict=True)
     ]
     return wanted, (target_hz,) * len(wanted)
 
@@ -172,11 +184,12 @@ def _readers(
     if body.media_type == NPY:
         array = _sound_array(read_npy(body.data, max_bytes=settings.max_body_bytes), model, settings)
         source_hz = sample_rate_hz or geometry.sample_rate_hz
+        check_seconds(settings, array.shape[1], source_hz, total=array.size)
         return [partial(_from_array, row, source_hz, geometry.sample_rate_hz) for row in array]
     if sample_rate_hz is not None:
         raise ParameterError("sample_rate is given, and a file says its own; leave sample_rate out")
     found = files(body, "audio", settings, taken=SOUNDS, beside=("sample_rate",))
-    return [partial(_from_file, data, geometry.sample_rate_hz, settings.max_seconds) for data in found]
+    return [partial(_from_file, data, geometry.sample_rate_hz, settings) for data in found]
 
 
 def _from_array(
@@ -185,8 +198,13 @@ def _from_array(
     return resample(samples, source_hz=source_hz, target_hz=target_hz), Source(source_hz, len(samples))
 
 
-def _from_file(data: bytes, sample_rate_hz: int, max_seconds: float) -> tuple[Float32[np.ndarray, " t"], Source]:
-    found = read_recording(data, sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+def _from_file(data: bytes, sample_rate_hz: int, settings: Settings) -> tuple[Float32[np.ndarray, " t"], Source]:
+    found = read_recording(
+        data,
+        sample_rate_hz=sample_rate_hz,
+        max_seconds=settings.max_seconds,
+        max_samples=settings.max_request_samples,
+    )
     return found.samples, Source(found.source_hz, found.frames)
 
 

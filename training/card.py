@@ -92,9 +92,10 @@ def _prior_rows(manifest: Manifest) -> str:
     prior = manifest.prior
     if prior is None:
         return ""
-    classes = ", ".join(prior.classes) or "none"
+    grids = ", ".join("x".join(map(str, link.grid)) for link in prior.links)
+    known = "; ".join(f"{name}: {', '.join(classes)}" for name, classes in prior.conditions.items())
     rows = (
-        f"| prior over codes | {'x'.join(map(str, prior.links[0].grid))}; classes: {classes} |",
+        f"| prior over codes | grids drawn: {grids}; conditions: {known or 'none'} |",
         f"| prior hash | `{prior.prior_hash}` |",
     )
     return "".join(f"{row}\n" for row in rows)

@@ -1,5 +1,6 @@
 """The codes of a split, encoded once: all that a prior is fitted to."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,8 @@ from models.bottleneck import DiscreteBottleneck
 from models.model import LatentVariableModel
 from training.codes import codebooks, downsampling
 from training.data import Examples
-from training.errors import RunError
+from training.errors import RecipeError, RunError
+from training.team import leads
 from training.whole import padded
 
 _BATCH = 100
@@ -74,8 +76,15 @@ class CodeSet:
                 part.append(grids[index][tuple(slice(at, at + side) for at in first)])
         return tuple(torch.from_numpy(np.stack(part)) for part in pieces)
 
-    def with_room(self, side: int) -> "CodeSet":
-        """Leave out the examples that have no room for parts of so many places a side.
+    def with_room(self, side: int, split: str) -> "CodeSet":
+        """Leave out the examples that have no room for parts of so many places a side, and tell how many they are.
+
+        Args:
+            side: in places of the coarsest grid.
+            split: which it is of, for the message.
+
+        Returns:
+            The others.
 
         Raises:
             RunError: none has.
@@ -86,6 +95,12 @@ class CodeSet:
             raise RunError(
                 f"no example has room for prior.crop = {side} places a side; the largest has {longest} on its short "
                 "side, so make it no larger"
+            )
+        if len(kept) < len(self) and leads():
+            tqdm.write(
+                f"note: {len(self) - len(kept)} of the {len(self)} grids of the {split} split are left out, smaller "
+                f"than prior.crop = {side} places a side; a smaller prior.crop keeps them",
+                file=sys.stderr,
             )
         grids = tuple([grids[index] for index in kept] for grids in self.grids)
         return CodeSet(grids, {name: labels[kept] for name, labels in self.labels.items()})
@@ -113,12 +128,18 @@ def code_set(
 
     Returns:
         The codes.
+
+    Raises:
+        RecipeError: pictures are to begin later, or sounds more often than a code has samples.
     """
-    factor = downsampling(model)
+    factor, of_sounds = downsampling(model), len(examples.shape) == 1
+    if shifts > (factor if of_sounds else 1):
+        most = f"at most {factor}, the samples of a code" if of_sounds else "a number for sounds alone: leave it out"
+        raise RecipeError(f"prior.shifts is {shifts}, expected {most}")
     views: list[Callable[[Example], Example]] = [lambda batch: batch]
     if examples.flip:
         views.append(lambda batch: batch[:, :, ::-1])
-    if len(examples.shape) == 1:
+    if of_sounds:
         views = [partial(_begun_later, by=shift * factor // shifts) for shift in range(shifts)]
     batches = [
         view(batch)
@@ -153,7 +174,6 @@ def _wholes(examples: Examples, multiple_of: int, crop: int) -> list[Shaped[np.n
 
 
 def _whole(example: Shaped[np.ndarray, "..."], multiple_of: int, least: int) -> Shaped[np.ndarray, "..."]:
-    """Pad a picture, or put silence behind a sound until it is long enough."""
-    if example.ndim > 1:
-        return padded(example, multiple_of)[0]
-    return np.pad(example, (0, max(least - len(example), -len(example) % multiple_of)))
+    """Pad an example to what the model takes, and a sound until it is long enough."""
+    long = np.pad(example, (0, max(0, least - len(example)))) if example.ndim == 1 else example
+    return padded(long, multiple_of)[0]

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int32, Shaped
+from jaxtyping import Float64, Int32, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -85,6 +85,11 @@ def codebooks(bottleneck: DiscreteBottleneck) -> tuple[Codebook, ...]:
     return tuple(found)
 
 
+def raw_bits(book: Codebook) -> float:
+    """Give the bits of a code of fixed length."""
+    return float(np.ceil(np.log2(book.num_embeddings)))
+
+
 def first_codebooks(bottleneck: DiscreteBottleneck, encoding: Mapping[str, Codes], count: int) -> dict[str, Codes]:
     """Leave out all but the first codebooks of every level.
 
@@ -120,7 +125,8 @@ class CodeStatistics:
         counts: uses of each code.
         entropy_bits: order-0 entropy of the empirical distribution, bits a code.
         order_1_entropy_bits: entropy of a code given its left neighbour (its upper one in the first column), by the
-            counts of the same set; where pairs are few for K^2 this is less than any model could reach on new data.
+            counts of the same set; where pairs are few for K^2 this is less than any model could reach on new data,
+            which `training.markov` measures.
     """
 
     counts: Float64[np.ndarray, " K"]
@@ -138,6 +144,25 @@ class CodeStatistics:
         return float(2.0**self.entropy_bits)
 
 
+def neighbours(grids: Sequence[Codes], num_embeddings: int) -> Int64[np.ndarray, " n"]:
+    """Pair every code but the first of a grid with the one before it: the left, in the first column the upper one.
+
+    Args:
+        grids: as of `statistics`.
+        num_embeddings: K.
+
+    Returns:
+        K times the code before, and the code.
+    """
+    pairs: list[NDArray[np.int64]] = []
+    for codes in grids:
+        wide = codes.astype(np.int64)
+        pairs.append((wide[..., :-1] * num_embeddings + wide[..., 1:]).ravel())
+        if wide.ndim > 2:
+            pairs.append((wide[:, :-1, 0] * num_embeddings + wide[:, 1:, 0]).ravel())
+    return np.concatenate(pairs)
+
+
 def statistics(grids: list[Codes], num_embeddings: int) -> CodeStatistics:
     """Count codes and pairs of neighbours.
 
@@ -149,16 +174,9 @@ def statistics(grids: list[Codes], num_embeddings: int) -> CodeStatistics:
         The statistics.
     """
     counts = np.zeros(num_embeddings)
-    pairs: list[NDArray[np.int64]] = []
     for codes in grids:
         counts += np.bincount(codes.ravel(), minlength=num_embeddings)
-        wide = codes.astype(np.int64)
-        across = wide[..., :-1] * num_embeddings + wide[..., 1:]
-        pairs.append(across.ravel())
-        if wide.ndim > 2:
-            down = wide[:, :-1, 0] * num_embeddings + wide[:, 1:, 0]
-            pairs.append(down.ravel())
-    kinds, times = np.unique(np.concatenate(pairs), return_counts=True)
+    kinds, times = np.unique(neighbours(grids, num_embeddings), return_counts=True)
     before = np.bincount(kinds // num_embeddings, weights=times)
     order_1 = _entropy_bits(times.astype(np.float64)) - _entropy_bits(before)
     return CodeStatistics(counts, _entropy_bits(counts), max(order_1, 0.0))

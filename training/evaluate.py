@@ -21,6 +21,7 @@ from training.data import Splits
 from training.errors import RunError
 from training.evaluate_codes import evaluate_codes, finite_mean
 from training.fit_model import variance
+from training.markov import codes_to_learn
 from training.run import Run, write_text
 
 Split = Literal["train", "validation", "test"]
@@ -28,6 +29,10 @@ Split = Literal["train", "validation", "test"]
 _ACTIVE_VARIANCE = 0.01
 _ENCODE_BATCH = 500
 _DECODER_ROWS = 64
+_OF_ENTROPIES = (
+    "Entropies are those of the counts of this very set: where pairs of codes are few, that of order 1 is lower than "
+    "any model could reach; `markov` is what a chain learned from the training split needs."
+)
 
 
 @dataclass(frozen=True)
@@ -223,16 +228,17 @@ def evaluate_run(
     examples = getattr(splits, split)
     if isinstance(model.bottleneck, DiscreteBottleneck):
         prior = run.fitted_prior(recipe, model, splits)
-        metrics = evaluate_codes(model, model.bottleneck, prior, examples, limit=limit, progress=True)
+        learned = codes_to_learn(model, splits.train) if prior is not None and limit is None else ()
+        metrics = evaluate_codes(model, model.bottleneck, prior, examples, learned=learned, limit=limit, progress=True)
         spread = variance(splits)
         if spread > 0.0:
             metrics["mse_over_training_variance"] = metrics["mse"] / spread
-        noise = ""
+        how = f". {_OF_ENTROPIES}"
     else:
         metrics = evaluate(model, examples.fixed(limit), samples=samples, seed=seed, progress=True).metrics
-        noise = f", noise seed {seed}"
+        how = f", noise seed {seed}."
     part = "" if limit is None else f"the first {metrics['examples']:.0f} examples of "
-    note = f"Means over {part}the {split} split of {splits.name}, by `python -m training evaluate`{noise}."
+    note = f"Means over {part}the {split} split of {splits.name}, by `python -m training evaluate`{how}"
     stored = {"note": note, "weights": run.weights(), "metrics": metrics}
     write_text(run.metrics_file, json.dumps(stored, indent=2) + "\n")
     return metrics

@@ -1,5 +1,6 @@
 """Evaluation of a model of codes: distortion, use of the codebook, code lengths, and the bound that they make."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,10 @@ from tqdm import tqdm
 from media.distortion import mse, psnr_db
 from media.mel import mel_distance_db
 from media.si_sdr import si_sdr_db
+from models.autoregressive import AutoregressiveModel
 from models.bottleneck import DiscreteBottleneck, Encoding
 from models.chain import Chain
 from models.code_priors import Conditions
-from models.likelihoods import Params
 from models.model import LatentVariableModel
 from training.codes import (
     Codebook,
@@ -27,14 +28,19 @@ from training.codes import (
     collapse_warnings,
     downsampling,
     first_codebooks,
+    raw_bits,
     statistics,
 )
 from training.data import Examples, Recordings
+from training.errors import RunError
 from training.links import labels_of
+from training.markov import markov_bits
 from training.pictures import intensities
 from training.whole import padded
 
 _BATCH = 100
+_DRAWN = 8
+"""Examples whose distortion is measured where a decoder draws them sample by sample, which takes long."""
 _PEAK = 255.0
 
 Data = NDArray[Any]
@@ -61,25 +67,31 @@ def evaluate_codes(
     prior: Chain | None,
     examples: Examples,
     *,
+    learned: Sequence[Mapping[str, Codes]] = (),
     limit: int | None = None,
     progress: bool = False,
 ) -> dict[str, float]:
     """Measure a model of codes on a split, on whole pictures or sounds.
 
     Of an example that had to be padded, only its own pixels or samples count, in the distortion and in the bound: given
-    the codes, they are independent. What a decoder can be conditioned on counts as not known, but for the distortions
-    whose names say what is given.
+    the codes, they do not depend on those behind them. What a decoder can be conditioned on counts as not known, but
+    for the distortions whose names say what is given.
 
     Args:
         model: in evaluation mode, on the CPU.
         bottleneck: the model's.
         prior: over its codes; None for the uniform one.
         examples: the split.
+        learned: codes by name of other examples, from which a Markov chain is learned to compare the prior with; none
+            for no such comparison.
         limit: measure the first so many; None for all.
         progress: show a bar, and warn of collapsed codebooks.
 
     Returns:
         Figures by name, names with units.
+
+    Raises:
+        RunError: an example has more codes than the prior has a probability of.
     """
     count = len(examples) if limit is None else min(limit, len(examples))
     factor = downsampling(model)
@@ -94,7 +106,7 @@ def evaluate_codes(
     if progress:
         for warning in collapse_warnings(bottleneck, found.codes):
             tqdm.write(f"warning: {warning}", file=sys.stderr)
-    return _figures(bottleneck, prior, found, _rate_unit(examples))
+    return _figures(bottleneck, prior, learned, found, _rate_unit(examples))
 
 
 def _batches(examples: Examples, count: int) -> Iterator[Int64[np.ndarray, " B"]]:
@@ -119,26 +131,31 @@ def _measure(
     encoding = model.encode(data)
     codes = {name: value.numpy() for name, value in encoding.items()}
 
-    def decoded(encoding: Encoding, conditions: Conditions | None = None) -> tuple[Params, Data]:
-        params = model.decode(bottleneck.point(encoding), conditions)
-        mean = model.likelihood.mean(params)
+    def restored(mean: torch.Tensor) -> Data:
         answer = intensities(mean) if given.dtype == np.uint8 else mean.numpy()
-        return params, np.stack([placement.restore(one) for one in answer])
+        return np.stack([placement.restore(one) for one in answer])
 
-    params, answer = decoded(encoding)
+    def decoded(encoding: Encoding, conditions: Conditions | None = None) -> Data:
+        return restored(model.mean(bottleneck.point(encoding), conditions))
+
+    params = model.weighing(data, bottleneck.point(encoding))
     log_p = [placement.restore(one) for one in model.likelihood.pixel_log_prob(data, params).numpy()]
     found.codes.append(codes)
-    _add(found.distortion, _distortions(given, answer, examples))
-    if model.conditions:
-        known = {name: torch.from_numpy(examples.conditions[name][indices]) for name in model.conditions}
-        told = _distortions(given, decoded(encoding, known)[1], examples)
-        _add(found.distortion, {f"{name}_given_{'_and_'.join(known)}": values for name, values in told.items()})
     found.reconstruction_nats += [float(nats.sum()) for nats in log_p]
     found.values += [given[0].size] * len(given)
     found.pixels += [log_p[0].size] * len(given)
+    is_drawn = isinstance(model, AutoregressiveModel)
+    if is_drawn and len(found.codes) > _DRAWN:
+        return
+    answer = decoded(encoding) if is_drawn else restored(model.likelihood.mean(params))
+    _add(found.distortion, _distortions(given, answer, examples))
+    if model.conditions:
+        known = {name: torch.from_numpy(examples.conditions[name][indices]) for name in model.conditions}
+        told = _distortions(given, decoded(encoding, known), examples)
+        _add(found.distortion, {f"{name}_given_{'_and_'.join(known)}": values for name, values in told.items()})
     for count in range(1, max(quantizer.num_codebooks for quantizer in bottleneck.quantizers)):
         first = first_codebooks(bottleneck, codes, count)
-        _, coarse = decoded({name: torch.from_numpy(value) for name, value in first.items()})
+        coarse = decoded({name: torch.from_numpy(value) for name, value in first.items()})
         _add(found.prefixes.setdefault(count, {}), _distortions(given, coarse, examples))
 
 
@@ -164,6 +181,12 @@ def _measure_prior(
 ) -> None:
     """Measure the code lengths of a batch under each link: of no class, and of their own."""
     grids = tuple(torch.from_numpy(book.grid(found.codes[-1])) for book in codebooks(bottleneck))
+    if not prior.covers(grids):
+        most = " or ".join(f"{math.prod(grid.shape)}" for grid in prior.grids)
+        raise RunError(
+            f"example {indices[0]} has {grids[0][0].numel()} codes, and the prior knows at most {most}; fit a prior of "
+            "kind 'wavenet', which knows every length, or one to a larger data.length"
+        )
     found.prior_nats += (-prior.log_probs(grids)).tolist()
     labels = {name: torch.from_numpy(one[indices]) for name, one in labels_of(examples, prior.conditions).items()}
     if labels:
@@ -178,7 +201,11 @@ def _rate_unit(examples: Examples) -> tuple[str, float]:
 
 
 def _figures(
-    bottleneck: DiscreteBottleneck, prior: Chain | None, found: _Measured, unit: tuple[str, float]
+    bottleneck: DiscreteBottleneck,
+    prior: Chain | None,
+    learned: Sequence[Mapping[str, Codes]],
+    found: _Measured,
+    unit: tuple[str, float],
 ) -> dict[str, float]:
     """Turn what was measured into figures."""
     rate, scale = unit
@@ -195,6 +222,10 @@ def _figures(
         "entropy": lambda book: uses[book].entropy_bits,
         "order_1_entropy": lambda book: uses[book].order_1_entropy_bits,
     }
+    if learned:
+        others = {book: [book.grid(codes) for codes in learned] for book in books}
+        markov = {book: markov_bits(others[book], grids[book], book.num_embeddings) for book in books}
+        each_bits["markov"] = lambda book: markov[book]
     bits = {name: sum(bits(book) * float(tokens[book].sum()) for book in books) for name, bits in each_bits.items()}
     if prior is not None:
         bits["prior"] = float(np.sum(found.prior_nats) / np.log(2.0))
@@ -265,11 +296,6 @@ def _prefixes(
             f"raw_{rate}_first_{count}": raw / size,
         }
     return figures
-
-
-def raw_bits(book: Codebook) -> float:
-    """Give the bits of a code of fixed length."""
-    return float(np.ceil(np.log2(book.num_embeddings)))
 
 
 def finite_mean(figures: Float64[np.ndarray, " N"]) -> float:

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.autoregressive import AutoregressiveModel
 from models.families import build as build_family
 from models.model import LatentVariableModel
 from training import pictures, spectrograms
@@ -22,6 +23,8 @@ from training.run import Run
 
 _VALIDATION_BATCH = 500
 _VALIDATION_PIXELS = 2**20
+_FEW_OUTPUTS = 16
+"""Numbers for a pixel or sample from which on fewer of them are validated at a time."""
 _PICTURE_EXAMPLES = 32
 _PICTURE_SOUNDS = 8
 _CROPS = 1
@@ -100,7 +103,8 @@ def validation_score(
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     total = 0.0
-    size = max(1, min(_VALIDATION_BATCH, _VALIDATION_PIXELS // x[0].size))
+    numbers = x[0].size * max(1, model.likelihood.outputs_per_channel // _FEW_OUTPUTS)
+    size = max(1, min(_VALIDATION_BATCH, _VALIDATION_PIXELS // numbers))
     for first in range(0, len(x), size):
         part = slice(first, first + size)
         batch = torch.from_numpy(x[part]).to(device)
@@ -123,6 +127,10 @@ def build(recipe: Recipe, splits: Splits) -> LatentVariableModel:
         model = build_family(recipe.model, splits.train.shape)
     except ValueError as error:
         raise RecipeError(f"the model does not fit the data: {error}") from error
+    if recipe.objective.spectral_weight and isinstance(model, AutoregressiveModel):
+        raise RecipeError(
+            "objective.spectral_weight compares spectra of means, which a decoder sample by sample has not; set it to 0"
+        )
     for name, count in model.conditions.items():
         found = len(splits.conditions.get(name, ()))
         if found != count:

@@ -72,7 +72,8 @@ def encode(name: str, config: PriorConfig, model: LatentVariableModel, splits: S
         The codes, all in memory.
 
     Raises:
-        RecipeError: the recipe has tables for another number of links than the model has grids.
+        RecipeError: the recipe has tables for another number of links than the model has grids, or `prior.shifts` does
+            not suit the data.
         RunError: the model has no codes, a codebook has collapsed, or no example has room for `prior.crop`.
     """
     bottleneck, grids = codes_of(model), grids_of(model, splits.train.shape, config.crop)
@@ -85,7 +86,8 @@ def encode(name: str, config: PriorConfig, model: LatentVariableModel, splits: S
     for index, grid in enumerate(grids):
         _check(train, index, grid.num_embeddings)
     if config.crop is not None:
-        train, validation = train.with_room(config.crop), validation.with_room(config.crop)
+        train = train.with_room(config.crop, "training")
+        validation = validation.with_room(config.crop, "validation")
     return Encoded(name, config, model, grids, conditions, train, validation, model_sha256)
 
 

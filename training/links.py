@@ -84,9 +84,11 @@ def build_link(
         grids[index], grids[:index], {name: len(classes) for name, classes in conditions.items()}
     )
     if config.crop is not None and not prior.any_size:
+        of_sounds = len(grids[index].shape) == 1
+        cure = "kind 'wavenet', or leave prior.crop out to fit it to data.length" if of_sounds else "kind 'pixelcnn'"
         raise RecipeError(
             f"a prior of kind {config.link(index).model.kind!r} knows grids of one size alone, but prior.crop is for "
-            "examples that differ in size; choose kind 'pixelcnn'"
+            f"examples that differ in size; choose {cure}"
         )
     return prior
 

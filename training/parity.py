@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 
 from artifact import manifest as schema
 from artifact.codes import Arrays
 from artifact.golden import TOLERANCES, Run, number_error
+from artifact.memory import Memory
 from artifact.noise import POSTERIOR_STREAM, batch_normal
+from models.autoregressive import AutoregressiveModel
 from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
 from models.model import LatentVariableModel
+from models.sound_likelihoods import mu_law, pcm
 from training.codes import first_codebooks
 from training.errors import ExportError
 from training.graphs.spec import GraphSpec
@@ -33,8 +36,13 @@ NEAR_TIE = 1e-4
 
 _BATCH = 100
 _SAMPLES = 4
+_STEPPED = 2
+"""Sounds along which the steps of a decoder are run."""
+_DRAWN_BATCH = 10
+"""In place of `_BATCH` where each sample has a probability of every class."""
 
 Images = UInt8[np.ndarray, "N H W C"]
+Sounds = Float32[np.ndarray, "N T"]
 
 
 def relative(found: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
@@ -163,7 +171,8 @@ def measure_parity(model: LatentVariableModel, comparison: Comparison, batches: 
     Raises:
         ExportError: a difference is beyond tolerance.
     """
-    batches = [images[first : first + _BATCH] for images in batches for first in range(0, len(images), _BATCH)]
+    size = _DRAWN_BATCH if isinstance(model, AutoregressiveModel) else _BATCH
+    batches = [images[first : first + size] for images in batches for first in range(0, len(images), size)]
     codes = None
     bottleneck = model.bottleneck
     if isinstance(bottleneck, GaussianBottleneck):
@@ -171,6 +180,8 @@ def measure_parity(model: LatentVariableModel, comparison: Comparison, batches: 
     elif isinstance(bottleneck, DiscreteBottleneck):
         codes = _compare_codes(model, bottleneck, comparison, batches)
         errors = [_compare_discrete(model, bottleneck, comparison, x) for x in batches]
+        if isinstance(model, AutoregressiveModel):
+            errors.append((_step_error(model, comparison, batches[0][:_STEPPED]), 0.0))
     else:
         raise ExportError(f"there is no parity to measure for a {type(bottleneck).__name__}")
     tensor, bound = (float(error) for error in np.max(errors, axis=0))
@@ -241,9 +252,33 @@ def _compare_discrete(
     for codebooks in {1, max(quantizer.num_codebooks for quantizer in bottleneck.quantizers)}:
         given = first_codebooks(bottleneck, codes, codebooks)
         tensors.append(comparison.tensor_error("embed", given))
-        tensors.append(comparison.tensor_error("decode", given | conditions))
+        if isinstance(model, AutoregressiveModel):
+            tensors.append(comparison.tensor_error("decode_given", given))
+        else:
+            tensors.append(comparison.tensor_error("decode", given | conditions))
         bounds.append(comparison.bound_error("log_likelihood", {"x": x} | given | conditions, _pixels))
     return float(np.max(tensors)), float(np.max(bounds))
+
+
+def _step_error(model: AutoregressiveModel, comparison: Comparison, x: Sounds) -> float:
+    """Give the error of the steps of a decoder, along the beginning of real sounds, against the parallel pass."""
+    sound, encoding = torch.from_numpy(x), model.encode(torch.from_numpy(x))
+    conditions = {name: np.arange(len(x)) % (count + 1) for name, count in model.conditions.items()}
+    known = {name: torch.from_numpy(value) for name, value in conditions.items()}
+    expected = model.decoder.logits(sound, model.bottleneck.point(encoding), known).numpy()
+    codes = {name: value.numpy() for name, value in encoding.items()}
+    classes = mu_law(pcm(sound)).numpy().astype(np.int32)
+    errors = []
+    for run in comparison.runs:
+        memory = Memory(comparison.reference["decode_step"], {"B": len(x)}, np.array)
+        given = run("decode_given", codes)["given"]
+        for place in range(min(model.decoder.reach, x.shape[1])):
+            position = np.full(len(x), place)
+            feeds = {"code": classes[:, place - 1], "position": position, "given": given[:, place]}
+            found = run("decode_step", feeds | memory.feeds | conditions)
+            memory.take(found, position)
+            errors.append(comparison.limits.error(found["logits"], expected[..., place]))
+    return float(np.max(errors))
 
 
 def _pixels(outputs: Arrays) -> NDArray[np.float64]:

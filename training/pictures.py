@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from artifact.manifest import ImageGeometry
-from artifact.noise import CODES_STREAM, PRIOR_STREAM, batch_normal, batch_uniform
+from artifact.noise import PRIOR_STREAM, batch_normal
 from media.images import contact_sheet, from_pillow, to_pillow
 from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
 from models.chain import Chain, LinkGrid, joined
@@ -162,8 +162,7 @@ def link_samples(
     if not isinstance(bottleneck, DiscreteBottleneck) or bottleneck.grid_axes != 2 or grids[-1].level > own.level:
         return None
     asked = _asked(prior.conditions, grids, seed)
-    count = len(asked.uniform)
-    before = [np.resize(codes, (count, *codes.shape[1:])) for codes in earlier]
+    before = [np.resize(codes, (asked.count, *codes.shape[1:])) for codes in earlier]
     drawn = draw_link(prior, grids[: len(earlier) + 1], before, asked)
     absent = [np.full_like(drawn, ABSENT) for _ in grids[len(earlier) + 1 :]]
     means = _means(model, [*before, drawn, *absent])
@@ -176,7 +175,7 @@ def _asked(conditions: Mapping[str, int], grids: Sequence[LinkGrid], seed: int) 
     places = sum(math.prod(grid.shape) for grid in grids)
     count = classes * SAMPLES_OF_A_CLASS or min(_SAMPLES, max(SAMPLES_OF_A_CLASS, _PLACES // places))
     labels = {"label": np.arange(classes).repeat(SAMPLES_OF_A_CLASS)} if classes else {}
-    return Asked(batch_uniform(seed, 0, count, places, stream=CODES_STREAM), labels)
+    return Asked(seed, count, labels)
 
 
 def _means(model: LatentVariableModel, codes: Sequence[Int32[np.ndarray, "B *grid"]]) -> torch.Tensor:

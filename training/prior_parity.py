@@ -1,22 +1,20 @@
 """Parity of a prior: its written graphs against the model's, and its steps against its parallel pass, link by link."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int32
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from numpy.typing import NDArray
 
 from artifact import manifest as schema
 from artifact.codes import Arrays, draw_codes
 from artifact.golden import Run
-from artifact.noise import CODES_STREAM, batch_uniform
 from artifact.sampling import complete, sample, step_roles
 from models.chain import Chain
 from training.errors import ExportError
-from training.graphs.prior import Grid, features, links
+from training.graphs.prior import Asked, Grid, features, links
 from training.parity import NEAR_TIE, Comparison
 
 _TOKENS = 2**15
@@ -85,7 +83,8 @@ def _held_out_error(comparison: Comparison, chain: Chain, grids: Grids) -> float
     errors = []
     for first in range(0, len(grids[0]), size):
         batch = [grid[first : first + size] for grid in grids]
-        conditions = _conditions(chain, first, len(batch[0]))
+        classes = _classes(chain, first, len(batch[0]))
+        conditions = {schema.condition_input(name): given for name, given in classes.items()}
         for index, codes in enumerate(batch):
             role, earlier = schema.link_role(index), batch[:index]
             given = features(comparison.expected, comparison.reference, index, earlier)
@@ -98,14 +97,11 @@ def _held_out_error(comparison: Comparison, chain: Chain, grids: Grids) -> float
 
 def _draw_all(comparison: Comparison, run: Run, chain: Chain) -> Iterator[_Draw]:
     """Draw the grids of all links by the steps of a run."""
-    places = [math.prod(grid.shape) for grid in chain.grids]
-    uniform = batch_uniform(0, 0, _DRAWN_GRIDS, sum(places), stream=CODES_STREAM)
-    conditions = _conditions(chain, 0, _DRAWN_GRIDS)
+    asked = Asked(seed=0, count=_DRAWN_GRIDS, conditions=_classes(chain, 0, _DRAWN_GRIDS))
     earlier: list[Grid] = []
-    for index, link in enumerate(links(chain, any_size=False)):
-        noise, uniform = uniform[:, : places[index]], uniform[:, places[index] :]
-        given = conditions | features(run, comparison.reference, index, earlier)
-        drawn = _draw(comparison, run, link, index, noise, given)
+    for index, (link, grid) in enumerate(zip(links(chain, any_size=False), chain.grids, strict=True)):
+        rows = asked.rows(index, grid) | features(run, comparison.reference, index, earlier)
+        drawn = _draw(comparison, run, link, index, rows)
         earlier.append(drawn.codes)
         yield drawn
 
@@ -115,8 +111,7 @@ def _draw(
     run: Run,
     link: schema.Link,
     index: int,
-    uniform: Float64[np.ndarray, "N places"],
-    besides: Mapping[str, NDArray[np.generic]],
+    rows: Mapping[str, NDArray[np.generic]],
 ) -> _Draw:
     """Draw the grids of a link by its steps, and see what its parallel pass makes of them."""
     told: list[NDArray[np.generic]] = []
@@ -127,15 +122,16 @@ def _draw(
             told.append(answer["logits"])
         return answer
 
-    codes = complete(sample(comparison.reference, link, {"uniform": uniform, **besides}, index=index), step)
-    size = max(1, _TOKENS // uniform.shape[1])
-    parts = []
+    codes = complete(sample(comparison.reference, link, rows, index=index), step)
+    size = max(1, _TOKENS // codes[0].size)
+    parts, besides = [], {name: array for name, array in rows.items() if name != "uniform"}
     for first in range(0, len(codes), size):
-        rows = {name: array[first : first + size] for name, array in besides.items()}
-        parts.append(run(schema.link_role(index), {"codes": codes[first : first + size], **rows})["logits"])
+        part = {name: array[first : first + size] for name, array in besides.items()}
+        parts.append(run(schema.link_role(index), {"codes": codes[first : first + size], **part})["logits"])
     parallel = np.concatenate(parts).reshape(codes.size, -1).astype(np.float32)
     stepwise = np.stack(told, axis=1).reshape(codes.size, -1)
-    again, noise = draw_codes(parallel, uniform.ravel()), uniform.ravel()
+    noise = rows["uniform"].astype(np.float64).ravel()
+    again = draw_codes(parallel, noise)
     return _Draw(
         codes, comparison.limits.error(stepwise, parallel), again != codes.ravel(), _near_border(parallel, noise)
     )
@@ -149,9 +145,6 @@ def _near_border(logits: Float32[np.ndarray, "N K"], uniform: Float64[np.ndarray
     return near
 
 
-def _conditions(chain: Chain, first: int, batch: int) -> dict[str, NDArray[np.generic]]:
-    """Give the inputs that name classes, none among them, where there are some."""
-    return {
-        schema.condition_input(name): np.arange(first, first + batch) % (classes + 1)
-        for name, classes in chain.conditions.items()
-    }
+def _classes(chain: Chain, first: int, batch: int) -> dict[str, Int64[np.ndarray, " B"]]:
+    """Give classes of every condition, none among them."""
+    return {name: np.arange(first, first + batch) % (classes + 1) for name, classes in chain.conditions.items()}

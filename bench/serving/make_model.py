@@ -16,9 +16,9 @@ from bench.load import random_images
 from models.families.parts import GaussianConfig
 from models.families.vae import ConvConfig, VAEConfig
 from models.networks import ImageShape
-from training.export import OPSET, write_graphs
 from training.graphs import graphs
 from training.graphs.spec import GraphSpec
+from training.graphs.write import OPSET, write_graphs
 from training.parity import TENSOR_TOLERANCE, Graphs, relative
 
 STORE = Path(__file__).with_name("model")

@@ -133,31 +133,46 @@ def sound(
     Raises:
         ValueError: the stages do not fit the sound or each other.
     """
-    downsampling = 2 ** len(encoder_channels)
     if len(decoder_channels) > len(encoder_channels):
         raise ValueError(
             f"decoder_channels has {len(decoder_channels)} stages, more than the {len(encoder_channels)} of "
             "encoder_channels; give at most as many"
         )
+    encoder = sound_encoder(data, encoder_channels, encoder_blocks, embedding_dim)
+    downsampling = 2 ** len(encoder_channels)
+    decoder = SoundDecoder(embedding_dim, decoder_channels, downsampling, decoder_blocks, outputs, num_speakers)
+    return Network(encoder, decoder.apply(_initialise))
+
+
+def sound_encoder(data: SoundShape, channels: tuple[int, ...], blocks: int, embedding_dim: int) -> nn.Module:
+    """Build strided convolutions (stride 2, window 4) and residual blocks behind them.
+
+    Args:
+        data: samples of a sound, a multiple of 2 to the number of stages.
+        channels: of each strided convolution, from the sound inwards.
+        blocks: residual blocks at the codes' rate.
+        embedding_dim: D of a vector.
+
+    Returns:
+        Encoder `[B, 1, T] -> [B, D, t]`.
+
+    Raises:
+        ValueError: the stages do not fit the sound.
+    """
+    downsampling = 2 ** len(channels)
     if data.length % downsampling:
         raise ValueError(
-            f"sounds have {data.length} samples, but {len(encoder_channels)} stages need a multiple of {downsampling}; "
+            f"sounds have {data.length} samples, but {len(channels)} stages need a multiple of {downsampling}; "
             "use another length or fewer stages"
         )
-    encoder: list[nn.Module] = []
-    for before, after in pairwise((1, *encoder_channels)):
-        encoder += [nn.Conv1d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(_SLOPE)]
-    width = encoder_channels[-1]
-    encoder += [nn.Conv1d(width, width, 3, padding=1)]
-    encoder += [DilatedResidual(width, _dilation(index)) for index in range(encoder_blocks)]
-    encoder += [nn.LeakyReLU(_SLOPE), nn.Conv1d(width, embedding_dim, 1)]
-    network = Network(
-        nn.Sequential(*encoder),
-        SoundDecoder(embedding_dim, decoder_channels, downsampling, decoder_blocks, outputs, num_speakers),
-    )
-    for part in network:
-        part.apply(_initialise)
-    return network
+    layers: list[nn.Module] = []
+    for before, after in pairwise((1, *channels)):
+        layers += [nn.Conv1d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(_SLOPE)]
+    width = channels[-1]
+    layers += [nn.Conv1d(width, width, 3, padding=1)]
+    layers += [DilatedResidual(width, _dilation(index)) for index in range(blocks)]
+    layers += [nn.LeakyReLU(_SLOPE), nn.Conv1d(width, embedding_dim, 1)]
+    return nn.Sequential(*layers).apply(_initialise)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -2,15 +2,18 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Int32
 
+from artifact.drawing import Drawing
 from artifact.errors import ArtifactError
-from artifact.manifest import Capability
-from artifact.sampling import open_drawing
+from artifact.line import Line
+from artifact.manifest import Capability, CodePrior
+from artifact.sampling import DECODE_STEP, open_drawing
 from service.engine.batcher import Batcher, Key, Limits
 from service.engine.catalog import Catalog, Modality
 from service.engine.devices import DeviceReport
@@ -30,6 +33,8 @@ State = Literal["loading", "ready", "draining", "failed"]
 
 _Grid = int | tuple[int, tuple[int, ...]]
 """A link of a prior; with the grid to be drawn where it is not the link's own."""
+_OF_DECODER = -1
+"""In place of a link: the decoder, whose grids are samples of sounds."""
 _OTHER_GRIDS = 8
 """So many batches of other grids are kept for a model."""
 
@@ -205,30 +210,71 @@ class Engine:
             DeadlineError: the caller's deadline passed before they were complete.
         """
         self.check_ready()
+        sampler = self._sampler(model, link, grid or model.prior.links[link].grid)
+        return await sampler.draw(rows, admit=admit)
+
+    async def draw_sound(
+        self, model: ServedModel, rows: Arrays, *, admit: int | None = None
+    ) -> Int32[np.ndarray, "n T"]:
+        """Draw sounds sample by sample, together with those of the same length of other requests.
+
+        Args:
+            model: whose decoder is autoregressive.
+            rows: see `Draw`; as many samples as the noise has numbers.
+            admit: see `run`.
+
+        Returns:
+            Classes of the mu-law scale.
+
+        Raises:
+            ServiceError: see `draw`.
+        """
+        self.check_ready()
+        grid = rows["uniform"].shape[1:]
+
+        def make() -> Sampler:
+            size = slots(model.manifest, self.settings)
+            return self._over(model, Line(DECODE_STEP, model.manifest.graphs, grid, size, host=Session.host))
+
+        return await self._kept(model, (_OF_DECODER, grid), make).draw(rows, admit=admit)
+
+    def _sampler(self, model: ServedModel, link: int, grid: tuple[int, ...]) -> Sampler:
+        """Find the sampler of a link, or make it and those of the links after it."""
+        key = link if grid == model.prior.links[link].grid else (link, grid)
+        return self._kept(model, key, lambda: self._make_sampler(model, link, grid))
+
+    def _kept(self, model: ServedModel, key: _Grid, make: Callable[[], Sampler]) -> Sampler:
+        """Find a sampler, or make it."""
         samplers = self._samplers.setdefault(model, {})
-        own = model.prior.links[link].grid
-        key = link if grid is None or grid == own else (link, grid)
         if (sampler := samplers.pop(key, None)) is None:
-            sampler = self._sampler(model, link, grid or own)
+            sampler = make()
         samplers[key] = sampler
         others = [other for other in samplers if isinstance(other, tuple)]
         if len(others) > _OTHER_GRIDS:
             # The one that was asked for least lately; whoever still draws with it has it until then.
             del samplers[others[0]]
-        return await sampler.draw(rows, admit=admit)
+        return sampler
 
-    def _sampler(self, model: ServedModel, link: int, grid: tuple[int, ...]) -> Sampler:
-        """Make the sampler of a link: it holds the graphs and not the model, and so ends with it."""
-        manifest, sessions, prior = model.manifest, model.sessions, model.prior
+    def _make_sampler(self, model: ServedModel, link: int, grid: tuple[int, ...]) -> Sampler:
+        """Make the sampler of a link."""
+        manifest, prior = model.manifest, model.prior
         size = slots(manifest, self.settings)
         drawing = open_drawing(manifest.graphs, prior.links[link], link, size, host=Session.host, grid=grid)
-        kept = drawing.kept
+        is_last = link + 1 == len(prior.links)
+        return self._over(
+            model, drawing, None if is_last else self._sampler(model, link + 1, _next_grid(prior, link, grid))
+        )
+
+    def _over(self, model: ServedModel, drawing: Drawing, later: Sampler | None = None) -> Sampler:
+        """Make the sampler of a batch: it holds the graphs and not the model, and so ends with it."""
+        sessions, kept = model.sessions, drawing.kept
         return Sampler(
             self.batcher,
             drawing,
             lambda role, feeds: sessions[role].run(feeds, keep=kept[role]),
             {role: self.loads[model.reference, role] for role in drawing.runs},
             {role: model.plans[role].seconds[model.plans[role].largest] for role in drawing.runs},
+            later,
         )
 
     def _kernel(self, key: Key[ServedModel]) -> Kernel:
@@ -249,3 +295,9 @@ class Engine:
             row_bytes(manifest, key),
             self.loads[model.reference, role],
         )
+
+
+def _next_grid(prior: CodePrior, link: int, grid: tuple[int, ...]) -> tuple[int, ...]:
+    """Give the grid of the next link beside one that may be of another size than the link's own."""
+    own, following = prior.links[link].grid, prior.links[link + 1].grid
+    return tuple(side * after // before for side, after, before in zip(grid, following, own, strict=True))

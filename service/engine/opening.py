@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from artifact.manifest import CodePrior, DiscreteLevel, Manifest, Precision
-from artifact.sampling import all_step_roles
+from artifact.sampling import all_steps
 from artifact.store import Artifact
 from service.engine.batcher import Key
 from service.engine.devices import DeviceReport, GpuOptions
@@ -83,7 +83,7 @@ def open_model(artifact: Artifact, device: DeviceReport, settings: Settings) -> 
         DeviceError: the device does not work.
     """
     manifest = artifact.manifest
-    steps = all_step_roles(manifest.prior)
+    steps = all_steps(manifest)
     variant = choose_variant(manifest, settings.precision, device.provider)
     sessions = {
         role: Session(
@@ -125,7 +125,7 @@ def _run_sizes(
     row = example(manifest, role, SAMPLE_SLICE)
     most = max(1, settings.max_run_values // row_values(manifest, Key.of(None, role, row)))
     allowed = tuple(size for size in settings.buckets or SIZES if size <= most) or (1,)
-    if role in all_step_roles(manifest.prior):
+    if role in all_steps(manifest):
         allowed = (slots(manifest, settings),)
 
     def run(size: int) -> None:

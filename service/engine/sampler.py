@@ -36,6 +36,7 @@ class Sampler:
         run: a graph by its role and inputs; called in a runner's thread.
         loads: where the runs are counted, by role.
         seconds: that a run takes to begin with, by role.
+        later: draws the next grids of whoever has one of this sampler; None where there are none.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class Sampler:
         run: Callable[[str, Arrays], Arrays],
         loads: Mapping[str, Load],
         seconds: Mapping[str, float],
+        later: "Sampler | None" = None,
     ) -> None:
         self._batcher = batcher
         self._drawing = drawing
         self._run = run
         self._loads = loads
         self._seconds = dict(seconds)
+        self._later = later
         self._slots = Slots(drawing, batcher.release)
         self._ticket = 0
         self._is_running = False
@@ -73,7 +76,7 @@ class Sampler:
         """
         size, caller = count_rows(rows), current_caller()
         row_bytes = sum(array[:1].nbytes for array in rows.values()) + self._drawing.codes[0].nbytes
-        self._batcher.admit(size if admit is None else admit, row_bytes, self._grid_s, caller)
+        self._batcher.admit(size if admit is None else admit, row_bytes, self.chain_s, caller)
         draw = Draw(rows, row_bytes, caller, self._batcher.ticket(), self._drawing.codes.shape[1:])
         with self._batcher.changed:
             if not self._is_source:
@@ -90,7 +93,7 @@ class Sampler:
     @property
     def backlog_s(self) -> float:
         """How long what waits and what is drawn will take."""
-        return (self._slots.waiting + self._slots.active) * self._grid_s
+        return (self._slots.waiting + self._slots.active) * self.chain_s
 
     @property
     def oldest_s(self) -> float | None:
@@ -98,10 +101,11 @@ class Sampler:
         return self._slots.oldest_s
 
     @property
-    def _grid_s(self) -> float:
-        """The time of a grid where all slots are taken."""
+    def chain_s(self) -> float:
+        """The time of a grid and of those that come after it, where all slots are taken."""
         runs = self._drawing.runs.items()
-        return sum(count * self._seconds[role] for role, count in runs) / len(self._drawing.codes)
+        grid_s = sum(count * self._seconds[role] for role, count in runs) / len(self._drawing.codes)
+        return grid_s if self._later is None else grid_s + self._later.chain_s
 
     def head(self, lane: Lane) -> int | None:
         """Give the ticket of the next step; None while one is running, and in the other lane."""

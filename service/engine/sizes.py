@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from artifact.manifest import DiscreteLevel, Geometry, ImageGeometry, Manifest, Tensor
-from artifact.sampling import all_step_roles, step_roles
+from artifact.sampling import all_steps, step_roles
 from service.engine.batcher import Key
 from service.engine.work import Arrays
 from service.settings import Settings
@@ -73,16 +73,16 @@ def example_values(manifest: Manifest, role: str) -> int:
 
 
 def slots(manifest: Manifest, settings: Settings) -> int:
-    """Give the batch size of a prior's steps: that of the settings, unless the grids are too large.
+    """Give the batch size of steps: that of the settings, unless the grids are too large.
 
     Args:
-        manifest: of a model with a learned prior.
+        manifest: of a model that has some.
         settings: how many are wanted, and how large a run may be.
 
     Returns:
         Grids, at least 2.
     """
-    values = max(example_values(manifest, role) for role in all_step_roles(manifest.prior))
+    values = max(example_values(manifest, role) for role in all_steps(manifest))
     return max(_LEAST_SLOTS, min(settings.slots, settings.max_run_values // values))
 
 

@@ -14,6 +14,7 @@ from service import discrete
 from service.answers import CONTAINERS, Answer, Items, figures, in_base64, type_for
 from service.bitstreams import find_model, read_all, write_all
 from service.bodies import CONTAINER, JSON, Body, files
+from service.by_sample import Drawn
 from service.conditions import Conditions, to_conditions
 from service.endpoint import Call, read_inputs
 from service.engine.opening import ServedModel
@@ -135,7 +136,8 @@ async def _decode(
     for indices in places.values():
         joined = {name: np.stack([codes[index][name] for index in indices]) for name in codes[0]}
         asked = Conditions({name: values[indices] for name, values in conditions.decoder.items()})
-        items = await discrete.decode(engine, model, joined, asked, admit=0 if decoded else len(codes))
+        drawn, admit = Drawn(items=indices), 0 if decoded else len(codes)
+        items = await discrete.decode(engine, model, joined, asked, drawn=drawn, admit=admit)
         for index, item in zip(indices, items, strict=True):
             decoded[index] = Placement(extents[index], padded=True).restore(item)
     return [decoded[index] for index in range(len(codes))]

@@ -1,6 +1,7 @@
 """What each endpoint answers for a model of integer codes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from media.images import contact_sheet, write_png
 from service import discrete
 from service.answers import IMAGES, NUMBERS_OR_MAPS, PNG, SOUNDS, Answer, Items, Row, check_count, type_for
 from service.bodies import Pictures
+from service.by_sample import BY_DEFAULT, Drawn, is_drawn
 from service.conditions import Conditions, to_conditions
 from service.discrete import CodesBound
 from service.endpoint import Call, read_inputs
@@ -25,6 +27,7 @@ from service.levels import (
     VECTORS,
     check_codebooks,
     check_codes,
+    check_run,
     draw_sides,
     has_prior_over,
     levels_of,
@@ -72,9 +75,9 @@ async def decode(call: Call[DecodeOptions]) -> Answer:
         )
     rows = len(next(iter(codes.values())))
     check_count(call.media_type, rows)
-    conditions = _conditions_of_decoder(call, rows)
+    conditions, drawn = _conditions_of_decoder(call, rows), _drawn(call)
     with call.phases.measure("compute"):
-        made = await discrete.decode(call.service.engine, call.model, codes, conditions)
+        made = await discrete.decode(call.service.engine, call.model, codes, conditions, drawn=drawn)
     return await shown(call, made, {}, (media_name(call.model),))
 
 
@@ -82,9 +85,10 @@ async def reconstruct(call: Call[ReconstructOptions]) -> Answer:
     """Answer pictures or sounds through their codes."""
     codebooks = call.options.codebooks
     check_codebooks(call.model, codebooks)
+    drawn = _drawn(call)
 
     async def through(engine: Engine, model: ServedModel, x: NDArray[Any]) -> NDArray[Any]:
-        return await discrete.reconstruct(engine, model, x, _conditions_of_decoder(call, len(x)), codebooks)
+        return await discrete.reconstruct(engine, model, x, _conditions_of_decoder(call, len(x)), codebooks, drawn)
 
     return await compare(call, through)
 
@@ -101,6 +105,7 @@ async def sample(call: Call[SampleOptions]) -> Answer:
     )
     check_count(media_type, n)
     conditions = to_conditions(call.model, options.asked, n, with_prior=True)
+    drawn = replace(_drawn(call), seed=options.seed, items=range(options.first_index, options.first_index + n))
     with call.phases.measure("compute"):
         codes = await sample_codes(
             engine,
@@ -115,7 +120,9 @@ async def sample(call: Call[SampleOptions]) -> Answer:
             sides=_sides(call),
             conditions=conditions.prior,
         )
-        made = await discrete.decode(engine, call.model, codes, conditions, admit=0) if media in output else None
+        made = None
+        if media in output:
+            made = await discrete.decode(engine, call.model, codes, conditions, drawn=drawn, admit=0)
     answer = await shown(call, made, codes, output)
     answer.seed, answer.media_type = options.seed, media_type
     return answer
@@ -168,7 +175,10 @@ async def likelihood(call: Call[LikelihoodOptions]) -> Answer:
             f"the posterior of {model.reference} is deterministic, so that elbo is the only bound; ask for bounds=elbo"
         )
     given = await read_inputs(call)
-    has_prior = has_prior_over(model, given.x.shape[1 : 1 + len(given.extents[0])])
+    sides = given.x.shape[1 : 1 + len(given.extents[0])]
+    has_prior = has_prior_over(model, sides)
+    if has_prior:
+        check_run(model, sides, f"the prior of {model.reference}", "send a smaller part")
     conditions = to_conditions(model, options.asked, len(given.x), with_prior=True)
     if options.asked["label"] is not None and not has_prior:
         raise ParameterError(
@@ -249,6 +259,17 @@ def media_name(model: ServedModel) -> str:
     return IMAGES if model.manifest.geometry.modality == "image" else SOUNDS
 
 
+def _drawn(call: Call[Any]) -> Drawn:
+    """Tell how the decoder shall draw, where it draws at all."""
+    options = call.options
+    if not is_drawn(call.model):
+        asked = [name for name in ("decoder_seed", "decoder_temperature") if name in type(options).model_fields]
+        refuse_options(options, asked, f"{call.model.reference} decodes all samples or pixels at once, without noise")
+        return BY_DEFAULT
+    temperature = 1.0 if options.decoder_temperature is None else options.decoder_temperature
+    return Drawn(getattr(options, "decoder_seed", None) or 0, temperature)
+
+
 def _conditions_of_decoder(call: Call[Any], rows: int) -> Conditions:
     """Give the conditions of a call that asks no prior."""
     return to_conditions(call.model, call.options.asked, rows, with_prior=False)
@@ -275,7 +296,7 @@ async def shown(
     rates: tuple[int, ...] = ()
     if made is not None and media_name(call.model) == SOUNDS:
         arrays[SOUNDS], rates = await call.service.off_loop(
-            lambda: at_rate(list(made), call.model, call.options.sample_rate)
+            lambda: at_rate(list(made), call.model, call.options.sample_rate, call.service.settings)
         )
     elif made is not None:
         arrays[IMAGES] = made

@@ -42,6 +42,9 @@ _CLOSE_CODES: dict[type[Exception], int] = {
 }
 _REFUSED, _FAULT, _DONE = 1008, 1011, 1000
 
+_PART_BYTES = 2**16
+"""So much of a message is worked on at a time: at a low rate it becomes many samples of the model's."""
+
 
 class LiveOptions(Options):
     """What a stream takes."""
@@ -114,19 +117,24 @@ class _Stream:
         pcm = PcmStream(options.encoding, source_hz=source_hz, target_hz=target_hz)
         await self._accept(model)
         await self._send(_described(model, source_hz, encoder))
+        start_s = time.monotonic()
         while (data := await self._next()) is not None:
-            before = pcm.received
-            samples = pcm.push(data)
-            service.live.count((pcm.received - before) / source_hz)
-            if pcm.received > service.settings.max_live_s * source_hz:
-                raise TooLargeError(
-                    f"the stream lasts longer than {service.settings.max_live_s:g} s; end it and open another"
-                )
-            await self._tell(await self._in_time(encoder.push(samples)))
+            for start in range(0, len(data) or 1, _PART_BYTES):
+                before = pcm.received
+                samples = pcm.push(data[start : start + _PART_BYTES])
+                service.live.count((pcm.received - before) / source_hz)
+                self._check_length(pcm.received / source_hz, time.monotonic() - start_s)
+                await self._tell(await self._in_time(encoder.push(samples)))
         await self._tell(await self._in_time(encoder.push(pcm.finish())))
         await self._tell(await self._in_time(encoder.finish()))
         await self._send({"end": True, "samples": pcm.received, "places": self._places})
         await self._websocket.close(_DONE)
+
+    def _check_length(self, sound_s: float, open_s: float) -> None:
+        """Refuse to go on with a stream that has too much sound, or takes much longer than such sound lasts."""
+        settings = self._service.settings
+        if sound_s > settings.max_live_s or open_s > settings.max_live_s + settings.live_idle_s:
+            raise TooLargeError(f"the stream lasts longer than {settings.max_live_s:g} s; end it and open another")
 
     async def _accept(self, model: ServedModel) -> None:
         headers = [
@@ -149,9 +157,9 @@ class _Stream:
         receiving, closing = asyncio.create_task(self._websocket.receive()), asyncio.create_task(ending.wait())
         try:
             await asyncio.wait((receiving, closing), timeout=idle_s, return_when=asyncio.FIRST_COMPLETED)
+            if ending.is_set():
+                raise UnavailableError("the service is shutting down; open the stream again")
             if not receiving.done():
-                if closing.done():
-                    raise UnavailableError("the service is shutting down; open the stream again")
                 raise DeadlineError(f'nothing has come for {idle_s:g} s; send sound, or {{"end": true}} at its end')
             message = receiving.result()
         finally:

@@ -24,7 +24,19 @@ from service.streaming import EVENTS
 _Answering = Callable[[Call[Any]], Awaitable[Answer]]
 
 
-_FOR_CODES = ("codebooks", "label", "labels", "speaker", "surprise", "top_k", "top_p", "height", "width")
+_FOR_CODES = (
+    "codebooks",
+    "decoder_seed",
+    "decoder_temperature",
+    "label",
+    "labels",
+    "speaker",
+    "surprise",
+    "top_k",
+    "top_p",
+    "height",
+    "width",
+)
 """Options that only models of codes have a use for."""
 
 

@@ -12,8 +12,18 @@ from service.bodies import takes
 from service.engine.batcher import Key
 from service.engine.sizes import row_values
 from service.errors import ParameterError, TooLargeError
-from service.levels import CODES, axis_names, check_codes, check_size, grid_shapes, input_sides, names_of
-from service.limits import check_rows, longest_side
+from service.levels import (
+    CODES,
+    axis_names,
+    check_codes,
+    check_run,
+    check_size,
+    grid_shapes,
+    input_sides,
+    levels_of,
+    names_of,
+)
+from service.limits import check_rows, longest_run
 from service.operations import find_other
 from service.settings import Settings
 from service.v2.names import Target
@@ -40,6 +50,8 @@ def check(settings: Settings, target: Target, inputs: Arrays) -> None:
     grids = _code_names(target)
     if grids:
         check_codes(settings, target.model, {name: inputs[name] for name in grids})
+        places = inputs[grids[0]].shape[-len(input_sides(target.model)) :]
+        _check_whole(target, tuple(side * levels_of(target.model)[grids[0]].downsampling for side in places))
         _check_match(target, inputs)
     for tensor in target.graph.inputs:
         if tensor.name not in grids:
@@ -85,6 +97,7 @@ def _check_sides(settings: Settings, target: Target, sizes: dict[str, int]) -> N
         axes = axis_names(len(sides))
         largest = [max((sizes[name] for name in _names(axis, scales) if name in sizes), default=1) for axis in axes]
         extent = tuple(places * min(scales) for places in largest)
+        _check_whole(target, extent)
         check_size(settings, target.model, extent, total=sizes["B"] * math.prod(extent))
 
 
@@ -92,7 +105,7 @@ def _check_input(settings: Settings, target: Target, extent: tuple[int, ...], ro
     """Refuse pictures or sounds of a size that the model does not take, or that are too large."""
     manifest = target.model.manifest
     geometry = manifest.geometry
-    maximum = longest_side(settings, manifest)
+    maximum = longest_run(manifest)
     if isinstance(geometry, ImageGeometry) and not takes(geometry, maximum, *extent):
         raise ParameterError(
             f"pictures are {extent[0]} x {extent[1]}, {target.name} takes sides that are multiples of "
@@ -104,6 +117,12 @@ def _check_input(settings: Settings, target: Target, extent: tuple[int, ...], ro
             f"{maximum}; pad or crop them"
         )
     check_size(settings, target.model, extent, total=rows * math.prod(extent))
+
+
+def _check_whole(target: Target, sides: tuple[int, ...]) -> None:
+    """Refuse what other endpoints run in pieces: a graph that is asked for by itself is run whole."""
+    cure = "send it in pieces, or to an endpoint outside of /v2, which cuts it"
+    check_run(target.model, sides, f"a run of {target.name}", cure)
 
 
 def _check_match(target: Target, inputs: Arrays) -> None:

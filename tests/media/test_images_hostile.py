@@ -107,6 +107,15 @@ def test_pixels_that_cannot_be_unpacked(png, png_chunk, rgb):
         read(data[:end] + png_chunk(b"IDAT", bytes(packed)) + png_chunk(b"IEND", b""))
 
 
+@pytest.mark.parametrize("packed", ["789c63f9", "789c63defcfc33cb26f5"])
+def test_packed_pixels_that_break_off_within_the_last_row(png, png_chunk, packed):
+    """Of the first there is one byte of two, of the second there are seven of eight."""
+    data = png(b"", size=(1, 1) if packed == "789c63f9" else (1, 4), bits=8, colour=0)
+    end = data.index(b"IDAT") - 4
+    with pytest.raises(MalformedMediaError, match="bytes of pixels, expected"):
+        read(data[:end] + png_chunk(b"IDAT", bytes.fromhex(packed)) + png_chunk(b"IEND", b""))
+
+
 @pytest.mark.parametrize("place", ["IHDR", "IDAT"])
 def test_a_checksum_that_fails(rgb, save, place):
     data = bytearray(save(rgb, "PNG"))

@@ -6,16 +6,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.families import FamilyConfig
+from models.families import FamilyConfig, build
 from models.families.hierarchical_vqvae import HierarchicalVQVAEConfig, HierarchyConfig
 from models.families.parts import BernoulliConfig, GaussianConfig
 from models.families.quantizers import FiniteScalarConfig, QuantizerConfig
+from models.families.sound_vqvae import (
+    MuLawConfig,
+    SoundConvConfig,
+    SoundGaussianConfig,
+    SoundVQVAEConfig,
+    WaveNetDecoderConfig,
+)
 from models.families.vae import ConvConfig, MLPConfig, VAEConfig
 from models.families.vqvae import FullyConvConfig, VQVAEConfig
 from models.model import LatentVariableModel
-from models.networks import ImageShape
+from models.networks import ImageShape, SoundShape
 
-FAMILIES: dict[str, tuple[FamilyConfig, ImageShape]] = {
+FAMILIES: dict[str, tuple[FamilyConfig, ImageShape | SoundShape]] = {
     "vae-mlp-bernoulli": (
         VAEConfig(latent=3, network=MLPConfig(hidden=(20, 10)), likelihood=BernoulliConfig()),
         ImageShape(1, 6, 5),
@@ -74,24 +81,50 @@ FAMILIES: dict[str, tuple[FamilyConfig, ImageShape]] = {
         )
         for downsamplings, codebooks in (((4, 2), 1), ((8, 4, 2), 1), ((8, 2), 2))
     },
+    **{
+        f"sound-vqvae-{name}": (
+            SoundVQVAEConfig(
+                family="sound-vqvae",
+                network=SoundConvConfig(
+                    encoder_channels=(4, 6, 8), decoder_channels=(6, 4), encoder_blocks=1, decoder_blocks=1
+                ),
+                wavenet=WaveNetDecoderConfig(features=4, channels=6, skip_channels=8, cycles=1, layers=3, hidden=8),
+                quantizer=QuantizerConfig(num_embeddings=16, embedding_dim=3, initialisation="random"),
+                num_speakers=2,
+                **options,
+            ),
+            SoundShape(48),
+        )
+        for name, options in {
+            "gaussian": {"likelihood": SoundGaussianConfig()},
+            "mu-law": {"likelihood": MuLawConfig()},
+            "wavenet": {"likelihood": MuLawConfig(), "decoder": "wavenet"},
+        }.items()
+    },
 }
 
 
 @pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> tuple[FamilyConfig, ImageShape]:
+def family(request: pytest.FixtureRequest) -> tuple[FamilyConfig, ImageShape | SoundShape]:
     return FAMILIES[request.param]
 
 
 @pytest.fixture
-def model(family: tuple[FamilyConfig, ImageShape]) -> LatentVariableModel:
+def model(family: tuple[FamilyConfig, ImageShape | SoundShape]) -> LatentVariableModel:
     torch.manual_seed(0)
-    return family[0].build(family[1])
+    return build(family[0], shape_of(family[1]))
+
+
+def shape_of(data: ImageShape | SoundShape) -> tuple[int, ...]:
+    return (data.length,) if isinstance(data, SoundShape) else (data.height, data.width, data.channels)
 
 
 @pytest.fixture
-def x(family: tuple[FamilyConfig, ImageShape], model: LatentVariableModel) -> torch.Tensor:
-    channels, height, width = family[1]
-    x = torch.randint(0, 256, (6, height, width, channels), generator=torch.Generator().manual_seed(1)).byte()
+def x(family: tuple[FamilyConfig, ImageShape | SoundShape], model: LatentVariableModel) -> torch.Tensor:
+    generator, shape = torch.Generator().manual_seed(1), (6, *shape_of(family[1]))
+    if isinstance(family[1], SoundShape):
+        return torch.randint(-9000, 9000, shape, generator=generator) / 32768
+    x = torch.randint(0, 256, shape, generator=generator).byte()
     return x if model.likelihood.values is None else (x >= 128).byte() * 255
 
 
@@ -108,12 +141,12 @@ def test_shapes(model: LatentVariableModel, x: torch.Tensor) -> None:
     samples = 3 if model.bottleneck.noise_dimensions else 1
     assert bound.log_weights.shape == (6, samples)
     assert bound.elbo.shape == bound.iwae.shape == (6,)
-    assert model.likelihood.pixel_log_prob(x, model.decode(z)).shape == x.shape[:3]
+    assert model.likelihood.pixel_log_prob(x, model.weighing(x, z)).shape == x.shape[:3]
     mean = model.mean(z.unflatten(0, (2, 3)))
     assert torch.equal(mean.flatten(0, 1), model.reconstruct(x))
     assert mean.shape == (2, 3, *x.shape[1:])
-    assert mean.min() >= 0
-    assert mean.max() <= 255
+    assert mean.min() >= (-1 if x.dtype == torch.float32 else 0)
+    assert mean.max() <= (1 if x.dtype == torch.float32 else 255)
 
 
 def test_gradients_reach_every_parameter(model: LatentVariableModel, x: torch.Tensor) -> None:
@@ -136,16 +169,18 @@ def test_bounds_are_ordered_and_made_of_their_terms(model: LatentVariableModel, 
     assert (bound.reconstruction <= 0).all(), "a probability of pixels is at most one"
 
 
-def test_save_and_load(family: tuple[FamilyConfig, ImageShape], model: LatentVariableModel, tmp_path: Path) -> None:
-    x = torch.zeros(2, family[1].height, family[1].width, family[1].channels, dtype=torch.uint8)
+def test_save_and_load(
+    family: tuple[FamilyConfig, ImageShape | SoundShape], model: LatentVariableModel, x: torch.Tensor, tmp_path: Path
+) -> None:
+    x = torch.zeros_like(x[:2])
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    other = family[0].build(family[1])
+    other = build(family[0], shape_of(family[1]))
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
     drawn = noise(model, 2, 1)
     assert torch.equal(other.eval().bound(x, drawn).log_weights, model.eval().bound(x, drawn).log_weights)
 
 
-def test_a_config_survives_its_own_dump(family: tuple[FamilyConfig, ImageShape]) -> None:
+def test_a_config_survives_its_own_dump(family: tuple[FamilyConfig, ImageShape | SoundShape]) -> None:
     assert type(family[0]).model_validate(family[0].model_dump()) == family[0]
 
 

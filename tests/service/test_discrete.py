@@ -147,12 +147,14 @@ def test_a_prior_of_another_grid_leaves_codes_uniform(settings: Settings, tmp_pa
     with_engine(settings.model_copy(update={"store": tmp_path, "models": ()}), body)
 
 
+@pytest.mark.parametrize(("values", "runs"), [(2 * 16 * 6, 4), (5 * 6, 7)])
 def test_surprise_is_the_same_in_slices(
-    settings: Settings, toy_tokens: dict[str, ToyTokens], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, toy_tokens: dict[str, ToyTokens], monkeypatch: pytest.MonkeyPatch, values: int, runs: int
 ) -> None:
+    """Of two grids at a time, or of five places of one."""
     toy = toy_tokens["toy-tokens-prior"]
     codes = toy.encode(toy.images(7))
-    monkeypatch.setattr(discrete, "_SLICE_VALUES", 2 * 16 * 6)
+    monkeypatch.setattr(discrete, "_SLICE_VALUES", values)
 
     async def body(engine: Engine) -> None:
         model = engine.model("toy-tokens-prior", "sample")
@@ -160,7 +162,7 @@ def test_surprise_is_the_same_in_slices(
         conditions = Conditions(prior={"condition": condition})
         nats = (await discrete.surprise(engine, model, {"codes": codes}, conditions))["codes"]
         np.testing.assert_allclose(nats, toy.surprise(codes, condition), atol=1e-5)
-        assert engine.loads["toy-tokens-prior@1", "prior"].runs == 4
+        assert engine.loads["toy-tokens-prior@1", "prior"].runs == runs
 
     with_engine(settings, body)
 

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from artifact.manifest import Windows
 from service.settings import Settings
 from tests.service.serving import Client, loaded, npy, post, serving
 from tests.toys import chains, free, tokens
@@ -51,6 +53,22 @@ def test_any_picture_has_a_probability(
         assert item["prior"] == "learned"
         assert item["kl_nats"] == pytest.approx(nats[row].sum(), rel=1e-5)
         np.testing.assert_allclose(item["surprise_nats"], nats[row], atol=1e-4)
+
+
+def test_what_runs_in_pieces_alone_is_not_run_whole(
+    tmp_path: Path, model: ToyTokens, tables: dict[str, np.ndarray]
+) -> None:
+    publish(tmp_path, "free", replace(free.toy(model, tables), windows=Windows(encode_halo=0, decode_halo=0)))
+    with serving(Settings(store=tmp_path, device="cpu", threads=1, buckets=(1,))) as client:
+        images = model.images(1, 8, 72)
+        codes = loaded(post(client, "/encode", npy(images), NPY, NPY).content)
+        assert np.array_equal(codes, model.encode(images))
+        refused = post(client, "/likelihood", npy(images), NPY)
+        assert (refused.status_code, "the prior of free@1 takes at once" in refused.json()["detail"]) == (413, True)
+        tensor = {"name": "codes", "datatype": "INT32", "shape": codes.shape, "data": codes.ravel().tolist()}
+        for role in ("decode", "prior"):
+            refused = client.post(f"/v2/models/free.{role}/infer", json={"inputs": [tensor]})
+            assert (refused.status_code, "takes at once, sides up to 64" in refused.json()["error"]) == (413, True)
 
 
 @pytest.mark.parametrize(

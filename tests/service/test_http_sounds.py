@@ -208,6 +208,22 @@ def test_long_sounds_go_in_pieces_and_others_have_a_maximum(client: Client, spee
     told(post(client, "/encode", npy(speech.sound(HZ * 21)[None]), NPY), 413, "20 s")
 
 
+def test_the_limits_of_sounds_are_told_with_their_cure(tmp_path: Path, speech: ToySounds) -> None:
+    publish(tmp_path, SPEECH, sounds.toy(speech))
+    limits: dict[str, Any] = {"max_body_bytes": 10_000, "max_request_samples": 4000, "max_seconds": 2.0}
+    with serving(Settings(store=tmp_path, device="cpu", threads=1, buckets=(1,), **limits)) as client:
+        told(post(client, "/encode", wav(speech.sound(HZ)), WAV), 413, "audio/flac", "LATENTD_MAX_BODY_BYTES")
+        told(post(client, "/encode", wav(np.zeros((1600, 3))), WAV), 413, "4800 samples", "at a lower rate")
+        silence = wav(np.zeros(384_000), 384_000, kind="FLAC")
+        told(post(client, "/reconstruct", silence, FLAC), 413, "384000 samples")
+        codes = npy(np.zeros((1, 8), np.int32))
+        told(post(client, "/decode?sample_rate=384000", codes, NPY), 413, "24576 samples", "lower sample rate")
+        slow = npy(np.zeros((1, 2100), np.float32))
+        told(post(client, "/encode?sample_rate=1000", slow, NPY), 413, "lasts 2.1 s")
+        short = npy(np.zeros((1, 2), np.float32))
+        told(post(client, "/encode?sample_rate=384000", short, NPY), 422, "send a longer sound")
+
+
 def test_each_kind_of_media_finds_its_default_model(client: Client, speech: ToySounds) -> None:
     image = tokens.make(4, num_embeddings=7, embedding_dim=2, channels=3, downsampling=4).images(1)[0]
     sound = speech.sound(640)
@@ -219,6 +235,7 @@ def test_each_kind_of_media_finds_its_default_model(client: Client, speech: ToyS
         (json.dumps({"items": [{"audio": base64.b64encode(wav(sound)).decode()}]}).encode(), JSON, SPEECH),
         (*form(wav(sound)), SPEECH),
         (*form(png(image)), PICTURES),
+        (*form(png(image, "webp")), PICTURES),
     ):
         answer = post(client, "/reconstruct", body, media_type)
         assert (answer.status_code, answer.headers.get("x-latentd-model")) == (200, f"{name}@1"), answer.text

@@ -122,7 +122,9 @@ def test_nothing_is_lost_when_it_drains_under_load(store_root: Path) -> None:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as prober:
             for caller in callers:
                 caller.start()
-            time.sleep(0.5)
+            end_s = time.monotonic() + 20
+            while len(outcomes) <= len(callers) and time.monotonic() < end_s:
+                time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             time.sleep(0.4)
             ready = prober.get("/readyz")

@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from service.settings import Settings
+from tests.service.gate import until
 from tests.service.listening import Listening, listening
 from tests.service.serving import loaded, npy
 from tests.toys import sounds, tokens
@@ -102,12 +103,6 @@ async def told(stream: ClientConnection, status: int, code: int, *texts: str) ->
     with pytest.raises(ConnectionClosed):
         await stream.recv()
     assert stream.close_code == code
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - as a prober asks
-            await asyncio.sleep(0.01)
 
 
 def test_codes_are_those_of_the_whole_however_it_is_cut(root: Path, speech: ToySounds) -> None:
@@ -265,6 +260,43 @@ def test_silence_on_the_line_ends_a_stream(root: Path) -> None:
             await told(stream, 504, 1013, "nothing has come for 0.1 s")
 
     talk(root, body, live_idle_s=0.1)
+
+
+def test_a_trickle_of_sound_does_not_hold_a_stream_for_ever(root: Path) -> None:
+    async def body(there: Listening, opened: Callable[..., connect]) -> None:
+        del there
+        async with opened() as stream:
+            await stream.recv()
+
+            async def trickle() -> None:
+                while True:
+                    await stream.send(bytes(2))
+                    await asyncio.sleep(0.05)
+
+            trickling = asyncio.create_task(trickle())
+            await told(stream, 413, 1009, "longer than 0.5 s")
+            with pytest.raises(ConnectionClosed):
+                await trickling
+
+    talk(root, body, max_live_s=0.5, live_idle_s=0.5)
+
+
+def test_a_large_message_is_worked_on_in_parts(root: Path, speech: ToySounds) -> None:
+    sound = speech.sound(80_000)
+
+    async def body(there: Listening, opened: Callable[..., connect]) -> None:
+        del there
+        async with opened() as stream:
+            await stream.recv()
+            await stream.send(s16(sound))
+            await stream.send('{"end": true}')
+            messages = [json.loads(text) async for text in stream]
+        assert len(messages) > 3
+        assert [code for message in messages[:-1] for code in message["codes"]] == speech.encode(sound[None])[
+            0
+        ].tolist()
+
+    talk(root, body)
 
 
 def test_there_are_so_many_streams_and_one_that_hangs_up_makes_room(root: Path, speech: ToySounds) -> None:

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -285,6 +285,18 @@ def test_a_request_to_change_the_protocol_is_answered_as_if_it_had_not_asked(ser
     for protocol in (b"websocket", b"h2c"):
         with server.send(head % protocol) as connection:
             read_until(connection, b"/plain 0")
+
+
+def test_a_body_beside_a_wish_to_change_the_protocol_is_no_request(server: Served) -> None:
+    hidden = b"GET /hidden HTTP/1.1\r\nhost: here\r\n\r\n"
+    head = b"POST /plain HTTP/1.1\r\nhost: here\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: %d\r\n\r\n"
+    with server.send(head % len(hidden)) as connection:
+        with suppress(ConnectionError):
+            time.sleep(0.05)
+            connection.sendall(hidden)
+        answer = read_all(connection)
+    assert b"/plain" in answer
+    assert b"/hidden" not in answer
 
 
 def test_an_answer_that_nobody_reads_is_given_up(server: Served) -> None:

@@ -221,7 +221,7 @@ def test_past_its_deadline_a_request_is_told_and_leaves(few: Settings) -> None:
 
 def test_a_failing_run_fails_its_batch_and_not_those_who_wait(few: Settings, toy: ToyTokens) -> None:
     async def body(engine: Engine, gate: Gate) -> None:
-        batch = await start(engine, grids(SLOTS - 1)), draw(engine, grids(1))
+        batch = await start(engine, grids(SLOTS - 1)), await start(engine, grids(1))
         await gate.step(SIDE + 3)  # both have joined by the second row
         waiting = await start(engine, grids(2, seed=5))
         gate.error = ValueError("no such place")

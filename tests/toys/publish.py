@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class Toy:
     prior_weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     windows: Windows | None = None
+    decoder: Literal["parallel", "autoregressive"] = "parallel"
 
 
 def publish(root: Path, name: str, toy: Toy) -> None:
@@ -96,6 +97,7 @@ def publish(root: Path, name: str, toy: Toy) -> None:
             latent=toy.latent if isinstance(toy.latent, tuple) else (toy.latent,),
             conditions=dict(toy.conditions),
             windows=toy.windows,
+            decoder=toy.decoder,
             graphs=graphs,
             files=files,
             prior=prior,

@@ -96,7 +96,8 @@ size = {SIDE}
 [model]
 family = "vqvae"
 network = {{ downsampling = 2, hidden = 12, residual_hidden = 8, residual_blocks = 1 }}
-quantizer = {{ num_embeddings = {K}, embedding_dim = 4 }}
+# Quick averages and an eager revival: with them few steps use every code, whatever the seed.
+quantizer = {{ num_embeddings = {K}, embedding_dim = 4, commitment_cost = 1.0, decay = 0.9, revive_below = 0.3 }}
 likelihood = {{ kind = "gaussian", variance = "shared", scale = 60.0 }}
 
 [fit]
@@ -106,7 +107,6 @@ learning_rate = 3e-3
 warmup_steps = 10
 validate_every = 75
 threads = 1
-seed = 4
 
 [prior]
 model = {{ channels = 8, layers = 4, hidden = 16 }}

@@ -13,11 +13,16 @@ from artifact.noise import CODES_STREAM, batch_uniform
 from artifact.sampling import complete, sample
 from artifact.store import Artifact, Store
 from media.images import write_png
+from service.engine.engine import Engine
+from service.sampling import sample_codes
+from service.settings import Settings
+from tests.service.serving import with_engine
 from training.cli import main
 from training.code_sets import CodeSet, code_set
 from training.codes import codebooks, encode
 from training.data import ImageArray, load
 from training.errors import RunError
+from training.graphs.prior import Asked, draw
 from training.links import codes_of
 from training.run import Run
 
@@ -199,7 +204,7 @@ def test_photographs_have_a_prior_of_any_size(
     assert manifest.metrics["prior_bits_per_token"] == pytest.approx(nats / tokens / np.log(2), rel=2e-2)
 
 
-def test_parts_of_all_grids_lie_over_each_other() -> None:
+def test_parts_of_all_grids_lie_over_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     """Each code is the number of its place, so that a part tells where it was cut."""
     tops = [np.arange(h * w, dtype=np.int32).reshape(h, w) for h, w in ((5, 7), (3, 4))]
     bottoms = [top.repeat(2, 0).repeat(2, 1) for top in tops]
@@ -209,11 +214,12 @@ def test_parts_of_all_grids_lie_over_each_other() -> None:
             top, bottom = codes.crops(np.array([0, 1]), [3, 6], random)
             assert torch.equal(top.repeat_interleave(2, 1).repeat_interleave(2, 2), bottom)
             assert (top[0, :, 1:] - top[0, :, :-1] == 1).all()
-    left = codes.with_room(4)
+    left = codes.with_room(4, "training")
+    assert "1 of the 2 grids of the training split are left out" in capsys.readouterr().err
     assert len(left) == 1
     assert left.labels["label"].tolist() == [4]
     with pytest.raises(RunError, match="the largest has 5"):
-        codes.with_room(6)
+        codes.with_room(6, "training")
 
 
 def test_mirror_images_are_encoded_where_the_fit_sees_them(chain_run: Run) -> None:
@@ -226,3 +232,25 @@ def test_mirror_images_are_encoded_where_the_fit_sees_them(chain_run: Run) -> No
     for book, grids in zip(codebooks(codes_of(model)), found.grids, strict=True):
         assert np.array_equal(grids[5:], book.grid(mirrored))
     assert found.labels["label"].tolist() == [*range(5)] * 2
+
+
+@pytest.mark.slow
+def test_the_same_seed_draws_the_same_codes_in_training_and_in_the_service(
+    chain_artifact: Artifact, chain_run: Run
+) -> None:
+    recipe = chain_run.recipe()
+    splits = load(recipe.data)
+    model = chain_run.model(recipe, splits.train.shape)
+    prior = chain_run.fitted_prior(recipe, model, splits)
+    assert prior is not None
+    labels = np.arange(5) % 3
+    expected = draw(prior, Asked(seed=11, count=5, conditions={"label": labels}, first_index=7))
+
+    async def served(engine: Engine) -> dict[str, np.ndarray]:
+        named = engine.named("bars-chain")[0]
+        return await sample_codes(engine, named, n=5, seed=11, first_index=7, conditions={"condition": labels})
+
+    found = with_engine(Settings(store=chain_artifact.path.parents[1], device="cpu", threads=1), served)
+    books = codebooks(codes_of(model))
+    assert all(np.array_equal(book.grid(found), grid) for book, grid in zip(books, expected, strict=True))
+    assert len({grid.tobytes() for grid in (expected[0], expected[1])}) == 2, "each link has noise of its own"

@@ -23,8 +23,8 @@ from training.cli import main
 from training.data import load
 from training.errors import ExportError
 from training.evaluate import active_units, bounds, evaluate
-from training.export import write_graphs
 from training.graphs import graphs
+from training.graphs.write import write_graphs
 from training.parity import LIMITS, Comparison, Graphs, measure_parity
 from training.recipe import read_recipe
 from training.run import Run

@@ -1,6 +1,7 @@
 """Models of several levels and codebooks, from a recipe to a published artifact; the alarm for collapsed codebooks."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -203,12 +204,9 @@ def test_a_collapsed_model_is_published_with_a_warning(
 ) -> None:
     """Codes far away from everything but one, which nothing revives."""
     recipe = tmp_path / "recipe.toml"
-    quantizer = 'embedding_dim = 4, initialisation = "random", revive_below = 0.0, commitment_cost = 1000.0'
-    recipe.write_text(
-        vq_recipe_file.read_text()
-        .split("[prior]")[0]
-        .replace("num_embeddings = 16, embedding_dim = 4", f"num_embeddings = 256, {quantizer}")
-    )
+    quantizer = 'num_embeddings = 256, initialisation = "random", revive_below = 0.0, commitment_cost = 1000.0'
+    text = vq_recipe_file.read_text().split("[prior]")[0]
+    recipe.write_text(re.sub(r"quantizer = {.*}", f"quantizer = {{ embedding_dim = 4, {quantizer} }}", text))
     assert main(["fit", str(recipe), "--output", str(tmp_path / "run"), "--fit.steps", "75"]) == 0
     assert "warning: the codebook has collapsed" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "run")]) == 0

@@ -13,9 +13,9 @@ from models.chain import LinkGrid
 from models.code_priors import CodePrior
 from models.families.transformer import TransformerConfig
 from models.families.wavenet import WaveNetConfig
-from training.export import write_graphs
 from training.graphs.prior import link_graphs
 from training.graphs.spec import GraphSpec
+from training.graphs.write import write_graphs
 from training.parity import Graphs
 
 K, LENGTH, ROWS = 11, 24, 5

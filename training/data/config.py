@@ -1,5 +1,6 @@
 """The `[data]` table of a recipe."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -16,9 +17,11 @@ Source = Literal[
     "amat",
     "npy",
     "hub",
+    "audio-folder",
+    "audio-zip",
     "fsdd",
 ]
-SOUNDS = ("fsdd",)
+SOUNDS = ("audio-folder", "audio-zip", "fsdd")
 """Sources of sounds; the others are of pictures."""
 
 
@@ -36,12 +39,15 @@ class DataConfig(BaseModel):
             a side, it is validated on the crops at the centre, and measured on whole pictures. Of sounds the fit sees
             random crops of this many samples, or of `length` where it is left out.
         sample_rate_hz: sounds are brought to so many samples a second.
+        pattern: of the file names of an audio folder or zip, a regular expression whose named groups are what is known
+            of each sound, such as `(?P<label>[0-9])_(?P<speaker>[a-z]+)_.*`; without it, sounds that all lie in a
+            folder of their class have it as label.
         length: samples that a sound is brought to, by silence after it or by a cut, where all must be of one length:
             for validation, and for the codes that a prior is fitted to. Measured are whole sounds.
         flip: the fit sees each picture mirrored left to right half of the time.
         validation_fraction: of the examples, where the source has no validation split of its own.
         test_fraction: likewise for the test split.
-        test_every: in place of the draw of a test split, it is picture 0 of a folder or zip, and every so many from
+        test_every: in place of the draw of a test split, it is file 0 of a folder or zip, and every so many from
             there in the order of their names; the validation split is drawn from the others.
         split_seed: of the draw of those splits.
         dataset: for hub, the name of a data set there (`owner/name`), or the path of a local copy.
@@ -59,6 +65,7 @@ class DataConfig(BaseModel):
     size: int | None = Field(default=None, gt=0, le=4096)
     crop: int | None = Field(default=None, ge=8, le=2**20)
     sample_rate_hz: int = Field(default=8_000, ge=1_000, le=192_000)
+    pattern: str | None = None
     length: int | None = Field(default=None, gt=0)
     flip: bool = False
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5)
@@ -79,19 +86,29 @@ class DataConfig(BaseModel):
             raise ValueError(
                 "length, the samples that sounds are brought to, is what sources of sounds need and no others take"
             )
+        if (self.pattern is not None) and self.source not in ("audio-folder", "audio-zip"):
+            raise ValueError(
+                "pattern, of file names, is for sources 'audio-folder' and 'audio-zip' alone: leave it out"
+            )
         if self.source in SOUNDS:
             self._check_sounds()
         elif self.source in ("folder", "zip", "hub"):
             self._check_pictures()
         else:
             self._check_arrays()
-        if self.source in ("folder", "zip", "idx", "amat", "npy") and self.root is None:
+        if self.source in ("folder", "zip", "audio-folder", "audio-zip", "idx", "amat", "npy") and self.root is None:
             raise ValueError(f"source {self.source!r} needs root, the path of the data (--data.root PATH)")
         return self
 
     def _check_sounds(self) -> None:
         if self.crop is not None and self.length is not None and self.crop > self.length:
             raise ValueError(f"crop is {self.crop} samples, more than length, {self.length}: make it no longer")
+        if self.size is not None or self.flip:
+            raise ValueError(f"source {self.source!r} is of sounds, which have no size and no flip: leave them out")
+        if self.source == "fsdd" and self.test_every is not None:
+            raise ValueError("source 'fsdd' has a test split of its own: leave test_every out")
+        if self.pattern is not None:
+            _check_pattern(self.pattern)
 
     def _check_pictures(self) -> None:
         if self.size is None and self.crop is None:
@@ -110,3 +127,12 @@ class DataConfig(BaseModel):
                 )
         if self.test_every is not None:
             raise ValueError(f"source {self.source!r} takes no test_every, which counts pictures by name: leave it out")
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        raise ValueError(f"pattern {pattern!r} is no regular expression: {error}; mend it") from error
+    if not groups:
+        raise ValueError(f"pattern {pattern!r} has no named group such as (?P<label>[a-z]+): name what is known")

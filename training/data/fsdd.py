@@ -1,73 +1,71 @@
 """The Free Spoken Digit Dataset: `{digit}_{speaker}_{index}.wav`, whose indices 0 .. 4 are the official test split."""
 
+import hashlib
 import re
-from pathlib import Path
+from pathlib import PurePosixPath
 
-import numpy as np
-
-from media.audio import read_audio
-from media.errors import MediaError
 from training.data.config import DataConfig
+from training.data.division import Division
 from training.data.draw import draw
-from training.data.sounds import Recordings
-from training.data.splits import Labels, Splits
+from training.data.gallery import SOUNDS, Gallery, open_gallery
+from training.data.public import download
+from training.data.recordings import by_name, recordings_of
+from training.data.splits import Splits
 from training.errors import DataError
 
-_NAME = re.compile(r"(?P<label>[0-9])_(?P<speaker>[a-z]+)_(?P<index>[0-9]+)\.wav")
-_TEST_INDICES = 5
-_LONGEST_S = 60.0
+URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip"
+CHECKSUM = "0fbe6612aaa20a80ef4371894a46e060038337a518fe3d4728cb7eee7caa013c"
+"""See `checksum`; the archive itself is packed anew at times, and so has none that lasts."""
+
+_NAME = r"(?P<label>[0-9])_(?P<speaker>[a-z]+)_[0-9]+\.wav"
+_TEST = re.compile(r".*_[0-4]\.wav")
 
 
-def read_fsdd(config: DataConfig, root: Path) -> Splits:
-    """Read the set from the folder of its recordings.
+def read_fsdd(config: DataConfig) -> Splits:
+    """Read the set, from a folder or archive of its recordings, or fetch it first.
 
     Args:
-        config: the sample rate, the length of a crop, and how to draw the validation split.
-        root: the folder, or the one around it.
+        config: where it lies, the sample rate, the length of a crop, and how to draw the validation split.
 
     Returns:
         The splits, with the conditions `label` (the digit) and `speaker`.
 
     Raises:
-        DataError: there are no recordings, or one cannot be read.
+        DataError: there are no recordings, one cannot be read, or they cannot be had.
     """
-    folder = root / "recordings" if (root / "recordings").is_dir() else root
-    matches = [match for path in sorted(folder.glob("*.wav")) if (match := _NAME.fullmatch(path.name))]
-    if not matches:
-        raise DataError(f"{folder} holds no recordings like 7_jackson_32.wav; give their folder as --data.root")
-    test = [match for match in matches if int(match["index"]) < _TEST_INDICES]
-    others = [match for match in matches if int(match["index"]) >= _TEST_INDICES]
+    root = config.root or download(URL, "fsdd", None)
+    with open_gallery("folder" if root.is_dir() else "zip", root, SOUNDS) as gallery:
+        names = [name for name in gallery.names if re.fullmatch(_NAME, PurePosixPath(name).name)]
+        if not names:
+            raise DataError(f"{root} holds no recordings like 7_jackson_32.wav; give their folder as --data.root")
+        if config.root is None and (found := checksum(names, gallery)) != CHECKSUM:
+            raise DataError(
+                f"{root}: sha256 of its recordings is {found}, expected {CHECKSUM}; the file is damaged or of another "
+                "set, remove it and get it again"
+            )
+        return recordings_of(
+            gallery,
+            _division(names, config),
+            by_name(names, _NAME, root),
+            config,
+            root,
+            name="fsdd",
+            source="https://github.com/Jakobovski/free-spoken-digit-dataset",
+            licence="CC BY-SA 4.0",
+        )
+
+
+def checksum(names: list[str], gallery: Gallery) -> str:
+    """Give the sha256 over the file name and the sha256 of each recording, in the order of the names."""
+    total = hashlib.sha256()
+    for name in sorted(names, key=lambda name: PurePosixPath(name).name):
+        total.update(PurePosixPath(name).name.encode() + hashlib.sha256(gallery.read(name)).digest())
+    return total.hexdigest()
+
+
+def _division(names: list[str], config: DataConfig) -> Division:
+    """Take the official test split, and draw the validation split from the others."""
+    test = [name for name in names if _TEST.fullmatch(name)]
+    others = [name for name in names if not _TEST.fullmatch(name)]
     watched, learned = draw(len(others), (config.validation_fraction,), config.split_seed)
-    conditions = {name: tuple(sorted({match[name] for match in matches})) for name in ("label", "speaker")}
-    train, validation, held_out = (
-        _recordings(part, folder, conditions, config)
-        for part in ([others[index] for index in learned], [others[index] for index in watched], test)
-    )
-    return Splits(
-        train,
-        validation,
-        held_out,
-        name="fsdd",
-        source="https://github.com/Jakobovski/free-spoken-digit-dataset",
-        licence="CC BY-SA 4.0",
-        conditions=conditions,
-    )
-
-
-def _recordings(
-    matches: list[re.Match[str]], folder: Path, conditions: dict[str, tuple[str, ...]], config: DataConfig
-) -> Recordings:
-    """Read the files of a split."""
-    labels: dict[str, Labels] = {
-        name: np.array([classes.index(match[name]) for match in matches], dtype=np.int64)
-        for name, classes in conditions.items()
-    }
-    sounds = []
-    for match in matches:
-        try:
-            data = (folder / match.string).read_bytes()
-            sounds.append(read_audio(data, sample_rate_hz=config.sample_rate_hz, max_seconds=_LONGEST_S))
-        except (OSError, MediaError) as error:
-            raise DataError(f"{folder}: {match.string}: {error}; mend it or get it again") from error
-    length = config.length or 0
-    return Recordings(tuple(sounds), length, config.sample_rate_hz, crop=config.crop or length, conditions=labels)
+    return Division([others[index] for index in learned], [others[index] for index in watched], test, {})

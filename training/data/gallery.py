@@ -1,28 +1,29 @@
-"""Where pictures lie: a folder, a zip archive, or a folder with an archive for each split."""
+"""Where pictures or sounds lie: a folder, a zip archive, or a folder with an archive for each split."""
 
 import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Lock
+from typing import Literal
 
-from training.data.config import Source
 from training.data.division import SPLIT_WORDS
 from training.errors import DataError
 
 # What reading a member of a damaged, encrypted or unusual archive raises.
 UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
-_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+SOUNDS = frozenset({".wav", ".flac"})
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures that are not read yet.
+    """Pictures or sounds that are not read yet.
 
     Attributes:
         names: sorted, at least one; the path of each below the root, between slashes. Where there is an archive for
@@ -35,39 +36,42 @@ class Gallery:
 
 
 @contextmanager
-def open_gallery(source: Source, root: Path) -> Iterator[Gallery]:
-    """Look for pictures; archives are not unpacked.
+def open_gallery(source: Literal["folder", "zip"], root: Path, endings: Set[str] = PICTURES) -> Iterator[Gallery]:
+    """Look for pictures or sounds; archives are not unpacked.
 
     Args:
         source: folder or zip.
         root: the folder or archive; for zip also a folder of archives, whose names tell their splits.
+        endings: of the names of files that count, in small letters.
 
     Yields:
         What was found, to be read until the context is left.
 
     Raises:
-        DataError: the root is another thing, its archives leave open which split they are, or it holds no picture.
+        DataError: the root is another thing, its archives leave open which split they are, or it holds no such file.
     """
     with ExitStack() as stack:
-        gallery = _folder(root) if source == "folder" else _archives(root, stack)
+        gallery = _folder(root, endings) if source == "folder" else _archives(root, endings, stack)
         if not gallery.names:
-            raise DataError(f"{root} holds no pictures ({', '.join(sorted(_ENDINGS))}); give another path")
+            kind = "sounds" if endings == SOUNDS else "pictures"
+            raise DataError(f"{root} holds no {kind} ({', '.join(sorted(endings))}); give another path")
         yield gallery
 
 
-def _folder(root: Path) -> Gallery:
+def _folder(root: Path, endings: Set[str]) -> Gallery:
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; give the path of a folder of pictures")
+        kind = "sounds" if endings == SOUNDS else "pictures"
+        raise DataError(f"{root} is not a folder; give the path of a folder of {kind}")
     names = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    return Gallery(sorted(filter(_is_picture, names)), lambda name: (root / name).read_bytes())
+    return Gallery(sorted(name for name in names if _counts(name, endings)), lambda name: (root / name).read_bytes())
 
 
-def _archives(root: Path, stack: ExitStack) -> Gallery:
+def _archives(root: Path, endings: Set[str], stack: ExitStack) -> Gallery:
     """Open one archive, or each below the name of its split."""
     members: dict[str, tuple[zipfile.ZipFile, str]] = {}
     for folder, path in _archive_paths(root).items():
         archive = _opened(path, stack)
-        members |= {f"{folder}{name}": (archive, name) for name in archive.namelist() if _is_picture(name)}
+        members |= {f"{folder}{name}": (archive, name) for name in archive.namelist() if _counts(name, endings)}
     lock = Lock()
 
     def read(name: str) -> bytes:
@@ -114,8 +118,8 @@ def _opened(path: Path, stack: ExitStack) -> zipfile.ZipFile:
         raise DataError(f"cannot read {path} as a zip archive: {error}; is it complete?") from error
 
 
-def _is_picture(name: str) -> bool:
-    """Tell pictures from folders and from what systems leave beside them."""
+def _counts(name: str, endings: Set[str]) -> bool:
+    """Tell what is looked for from folders and from what systems leave beside them."""
     path = PurePosixPath(name)
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in _ENDINGS and not hidden and not name.endswith("/")
+    return path.suffix.lower() in endings and not hidden and not name.endswith("/")

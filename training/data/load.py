@@ -12,6 +12,7 @@ from training.data.fsdd import read_fsdd
 from training.data.hub import hub_gallery
 from training.data.pictures import pictures_of, read_pictures
 from training.data.public import PUBLIC
+from training.data.recordings import read_recordings
 from training.data.splits import ImageArray, Splits
 from training.errors import DataError
 
@@ -46,9 +47,11 @@ def _read(config: DataConfig) -> Splits:
         return PUBLIC[config.source].load(config.root)
     if config.source == "hub":
         return pictures_of(hub_gallery(config), config, Path(config.dataset or ""))
-    root = config.root or Path()
     if config.source == "fsdd":
-        return read_fsdd(config, root)
+        return read_fsdd(config)
+    root = config.root or Path()
+    if config.source in SOUNDS:
+        return read_recordings(config, root)
     return _array(config, root) if config.source in _ARRAYS else read_pictures(config, root)
 
 

@@ -34,7 +34,7 @@ def read_pictures(config: DataConfig, root: Path) -> Splits:
     Raises:
         DataError: there are none, a picture cannot be read, or it is not clear which split one belongs to.
     """
-    with open_gallery(config.source, root) as gallery:
+    with open_gallery("zip" if config.source == "zip" else "folder", root) as gallery:
         return pictures_of(gallery, config, root)
 
 

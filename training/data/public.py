@@ -78,7 +78,7 @@ class PublicSet:
         Raises:
             DataError: a file is missing, damaged or cannot be had.
         """
-        contents = [_local(file, root) if root else _fetched(file, _CACHE / self.name) for file in self.files]
+        contents = [_local(file, root) if root else _fetched(file, self.name) for file in self.files]
         train, validation, test = self.read(contents)
         found = len(train), len(validation), len(test)
         if found != self.counts:
@@ -117,15 +117,33 @@ def _verify(checksum: str, content: bytes, path: Path) -> None:
         )
 
 
-def _fetched(file: Remote, cache: Path) -> bytes:
-    """Download a file once; pooch checks it and keeps nothing that does not match."""
+def _fetched(file: Remote, name: str) -> bytes:
+    """Download a file of a set once."""
+    return read_bytes(download(file.url, name, file.checksum))
+
+
+def download(url: str, name: str, checksum: str | None) -> Path:
+    """Download a file once into `data/<name>/`; pooch checks it and keeps nothing that does not match.
+
+    Args:
+        url: its address.
+        name: of the set.
+        checksum: `algorithm:hex`; None for a file whose content alone can be checked, by the caller.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        DataError: it cannot be had, or is another one.
+    """
+    file = url.rsplit("/", 1)[1]
     try:
-        path = pooch.retrieve(file.url, known_hash=file.checksum, fname=file.name, path=cache, downloader=_downloader())
+        path = pooch.retrieve(url, known_hash=checksum, fname=file, path=_CACHE / name, downloader=_downloader())
     except (requests.RequestException, OSError, ValueError) as error:
         raise DataError(
-            f"cannot download {file.url}: {error}; get {file.name} yourself and give its folder as --data.root"
+            f"cannot download {url}: {error}; get {file} yourself and give its folder as --data.root"
         ) from error
-    return read_bytes(Path(path))
+    return Path(path)
 
 
 def _downloader() -> pooch.HTTPDownloader:

@@ -97,6 +97,7 @@ class PictureClassifier(Classifier):
 
     def __init__(self, config: ClassifierConfig, num_classes: int, channels: int) -> None:
         super().__init__(config, num_classes, channels)
+        self.channels = channels
 
     def planes(self, x: Shaped[Tensor, "B H W C"]) -> Float[Tensor, "B C H W"]:
         """Bring 0 .. 255 to about [-2, 2]."""
@@ -118,6 +119,7 @@ class SoundClassifier(Classifier):
 
     def __init__(self, config: ClassifierConfig, num_classes: int, sample_rate_hz: int) -> None:
         super().__init__(config, num_classes, planes=1)
+        self.sample_rate_hz = sample_rate_hz
         self.length = round(config.seconds * sample_rate_hz)
         self.size = 2 * round(0.016 * sample_rate_hz)
         self.register_buffer("window", torch.hann_window(self.size), persistent=False)

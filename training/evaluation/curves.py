@@ -23,6 +23,7 @@ from training.run import write_text
 
 Data = NDArray[Any]
 _THREADS = 2
+_OWN_BITS = "Bits of the model are those of all its codes, of padded places as well, without a header or what is given"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Curves:
         data: what it was measured on.
         files: how many.
         unit: of the rates.
+        counted: what the rates count.
         curves: points by the name of the codec, the model's own first.
     """
 
@@ -88,6 +90,7 @@ class Curves:
     data: str
     files: int
     unit: str
+    counted: str
     curves: dict[str, tuple[Point, ...]]
 
     def write(self, path: Path) -> None:
@@ -103,7 +106,7 @@ class Curves:
             for point in points:
                 figures = "".join(f"  {point.figures[name]:>16.4f}" for name in names)
                 lines.append(f"{curve:<{width}}  {point.setting:>12}  {point.rate:>14.4f}{figures}")
-        return "\n".join(lines)
+        return "\n".join([*lines, self.counted])
 
 
 def picture_curves(name: str, data: str, model: Reconstructor, pictures: Sequence[Item]) -> Curves:
@@ -137,7 +140,8 @@ def picture_curves(name: str, data: str, model: Reconstructor, pictures: Sequenc
                 )
         return found
 
-    return Curves(name, data, len(pictures), "bits_per_pixel", _points(_codings(code, pictures)))
+    points = _points(_codings(code, pictures))
+    return Curves(name, data, len(pictures), "bits_per_pixel", f"{_OWN_BITS}; of JPEG and WebP whole files", points)
 
 
 def sound_curves(name: str, data: str, model: Reconstructor, sounds: Sequence[Item], sample_rate_hz: int) -> Curves:
@@ -172,7 +176,8 @@ def sound_curves(name: str, data: str, model: Reconstructor, sounds: Sequence[It
                 found.append(Coding(curve, f"{setting} bit/s", 8.0 * size, milliseconds, measured))
         return found
 
-    return Curves(name, data, len(sounds), "kbit_per_s", _points(_codings(code, sounds)))
+    counted = f"{_OWN_BITS}; of Opus packets alone, or whole files"
+    return Curves(name, data, len(sounds), "kbit_per_s", counted, _points(_codings(code, sounds)))
 
 
 def _of_model(
@@ -180,9 +185,9 @@ def _of_model(
 ) -> list[Coding]:
     """Measure the model at each of its rates."""
     found = []
-    for kept, result in zip(model.rates, model.each_rate(x.data, x.known), strict=True):
+    for result in model.each_rate(x.data, x.known):
         measured = figures(x.data, result.answer)
-        setting = f"{kept} codebook" + ("s" if kept > 1 else "")
+        setting = f"{result.kept} codebook" + ("s" if result.kept > 1 else "")
         found += [Coding(f"{name}, {way}", setting, bits, amount, measured) for way, bits in result.bits.items()]
     return found
 

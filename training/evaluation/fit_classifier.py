@@ -71,7 +71,7 @@ class ClassifierTask:
         splits: the data.
 
     Raises:
-        RunError: the data have no classes.
+        RunError: the data have no classes, or pictures that differ in size.
     """
 
     def __init__(self, recipe: ClassifierRecipe, splits: Splits) -> None:
@@ -79,6 +79,8 @@ class ClassifierTask:
             raise RunError(f"{splits.name} has no classes to tell apart; a classifier needs two or more")
         self.name, self.config, self.recipe, self.splits = recipe.name, recipe.fit, recipe, splits
         one = splits.train[0]
+        if one.ndim == 3 and not splits.train.uniform:
+            raise RunError(f"the pictures of {splits.name} differ in size; set data.size in place of data.crop")
         self.geometry: dict[str, Any] = (
             {"modality": "image", "channels": one.shape[-1]}
             if one.ndim == 3

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from training.evaluation.curves import Curves
 
 _INK, _FAINT, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
-_OWN = ("#d9480f", "#f08c00", "#fab005")
+_OWN = ("#d9480f", "#f08c00", "#fab005", "#a61e4d")
 _FOREIGN = ("#3e4c59", "#9aa5b1", "#627d98")
 _TITLES = {
     "psnr_db": "PSNR, dB (higher is better)",
@@ -32,7 +32,9 @@ def plot(curves: Curves, path: Path) -> None:
     for axes, name in zip(figure.subplots(1, len(figures), squeeze=False)[0], figures, strict=True):
         _panel(axes, curves, name)
     figure.supxlabel(
-        f"{_UNITS[curves.unit]} (log scale); {curves.files} files of {curves.data}", fontsize=8, color=_FAINT
+        f"{_UNITS[curves.unit]} (log scale); {curves.files} files of {curves.data}\n{curves.counted}",
+        fontsize=8,
+        color=_FAINT,
     )
     figure.savefig(path)
 

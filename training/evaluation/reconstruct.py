@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.bottleneck import DiscreteBottleneck, Encoding
-from models.chain import Chain, LinkGrid
-from models.code_priors import CodePrior, Conditions
+from models.chain import Chain
+from models.code_priors import Conditions
 from models.model import LatentVariableModel
-from training.codes import codebooks, downsampling, first_codebooks
+from training.codes import codebooks, downsampling, first_codebooks, raw_bits
 from training.errors import RunError
 from training.pictures import intensities
-from training.whole import padded
+from training.whole import Way, padded
 
 Data = NDArray[Any]
 
@@ -27,12 +26,14 @@ class Reconstruction:
     """What a model made of one picture or sound.
 
     Attributes:
+        kept: codebooks of each level that were kept.
         answer: of the size that went in.
-        bits: of its codes, by how they are counted: `raw`, ceil(log2 K) each; `prior`, under the fitted prior of
-            nothing known; `prior given label` and the like, under that of what is known. Without a prior that has a
-            probability of grids of this size, `raw` alone.
+        bits: of its codes, by how they are counted: `raw`, ceil(log2 K) each; `prior`, under the fitted prior, where it
+            has a probability of grids of this size. What is `given` to the decoder or to the prior is named after it,
+            as in `prior given label`, and costs nothing.
     """
 
+    kept: int
     answer: Data
     bits: dict[str, float]
 
@@ -73,53 +74,40 @@ class Reconstructor:
 
         Args:
             x: a picture `[H, W, C]` or a sound `[T]`, of any size.
-            conditions: of the decoder and of the prior; None for nothing known.
+            conditions: what is known of it, `[1]` each; None for nothing.
 
         Yields:
-            What came out at each of `rates`.
+            What came out at each of `rates`: of nothing known, and then, where the decoder or the prior can be told
+            what is known, of that.
         """
-        whole, restore = self._whole(x)
+        whole, way = padded(x, downsampling(self.model))
         encoding = self.model.encode(torch.from_numpy(np.array(whole)[None]))
-        for kept in self.rates:
-            part = self._first(encoding, kept)
-            answer = self.model.mean(self.bottleneck.point(part), conditions)
-            yield Reconstruction(restore(answer), self._bits(part, conditions or {}))
-
-    def _whole(self, x: Data) -> tuple[Data, Any]:
-        """Pad an example to a size that the model takes; give it and the way back."""
-        factor = downsampling(self.model)
-        if x.ndim == 3:
-            picture, placement = padded(x, factor)
-            return picture, lambda answer: placement.restore(intensities(answer)[0])
-        sound = np.pad(x, (0, -len(x) % factor))
-        return sound, lambda answer: answer[0, : len(x)].clamp(-1.0, 1.0).numpy().astype(np.float32)
-
-    def _first(self, encoding: Encoding, kept: int) -> Encoding:
-        """Leave out the codebooks after the first so many."""
         codes = {name: grid.numpy() for name, grid in encoding.items()}
-        return {name: torch.from_numpy(grid) for name, grid in first_codebooks(self.bottleneck, codes, kept).items()}
+        of_prior = {} if self.chain is None else self.chain.conditions
+        known = {n: v for n, v in (conditions or {}).items() if n in self.model.conditions or n in of_prior}
+        for kept in self.rates:
+            first = first_codebooks(self.bottleneck, codes, kept)
+            part = {name: torch.from_numpy(grid) for name, grid in first.items()}
+            yield Reconstruction(kept, self._answer(part, way, {}), self._bits(part, {}))
+            if known:
+                bits = self._bits(part, known)
+                if not self.model.conditions:
+                    del bits["raw"]
+                given = " and ".join(known)
+                named = {f"{how} given {given}": number for how, number in bits.items()}
+                yield Reconstruction(kept, self._answer(part, way, known), named)
 
-    def _bits(self, encoding: Encoding, conditions: Conditions) -> dict[str, float]:
+    def _answer(self, encoding: Encoding, way: Way, known: Conditions) -> Data:
+        """Decode, and take what belongs to the example."""
+        mean = self.model.mean(self.bottleneck.point(encoding), known)
+        return way.restore((intensities(mean) if mean.dim() == 4 else mean.clamp(-1.0, 1.0).float().numpy())[0])
+
+    def _bits(self, encoding: Encoding, known: Conditions) -> dict[str, float]:
         """Count the bits of codes that are not left out."""
-        books = [
-            (book, torch.from_numpy(book.grid({n: g.numpy() for n, g in encoding.items()})))
-            for book in codebooks(self.bottleneck)
-        ]
+        books = [(book, book.grid(encoding)) for book in codebooks(self.bottleneck)]
         present = [(book, grid) for book, grid in books if bool((grid >= 0).all())]
-        raw = sum(grid.numel() * math.ceil(math.log2(book.num_embeddings)) for book, grid in present)
-        bits = {"raw": float(raw)}
-        grids = [grid for _, grid in present]
-        if self.chain is None or not all(map(_has_probability, self.chain, self.chain.grids, grids)):
-            return bits
-        known = {name: value for name, value in conditions.items() if name in self.chain.conditions}
-        for title, given in (("prior", {}), *([(f"prior given {' and '.join(known)}", known)] if known else [])):
-            links = zip(range(len(grids)), self.chain, strict=False)
-            nats = sum(float(link.log_prob(grids[index], link.given(grids[:index]), given)) for index, link in links)
-            bits[title] = -nats / math.log(2.0)
+        bits = {"raw": sum(grid.numel() * raw_bits(book) for book, grid in present)}
+        grids = tuple(grid for _, grid in present)
+        if self.chain is not None and self.chain.covers(grids):
+            bits["prior"] = -float(self.chain.log_probs(grids, known).sum()) / math.log(2.0)
         return bits
-
-
-def _has_probability(link: CodePrior, grid: LinkGrid, codes: Tensor) -> bool:
-    """Tell whether a prior knows grids of this size: one of sequences also knows how they begin."""
-    shape = tuple(codes.shape[1:])
-    return link.any_size or shape == grid.shape or (len(shape) == 1 and shape < grid.shape)

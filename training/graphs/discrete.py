@@ -5,9 +5,11 @@ from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor, nn
 
 from artifact import manifest as schema
+from models.autoregressive import AutoregressiveModel
 from models.bottleneck import DiscreteBottleneck
-from models.likelihoods import Params
+from models.code_priors import Conditions
 from models.model import LatentVariableModel
+from training.graphs import autoregressive
 from training.graphs.spec import GraphSpec, data, decoded
 
 
@@ -37,17 +39,17 @@ class Embed(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """`codes, conditions -> likelihood parameters`."""
+    """`codes, conditions -> ...`."""
 
     def __init__(self, model: LatentVariableModel, names: tuple[str, ...]) -> None:
         super().__init__()
         self.model, self.names = model, names
 
-    def params(self, *given: Int[Tensor, "B *grid"]) -> Params:
-        """Decode codes, one tensor a level, and conditions after them."""
+    def latents(self, *given: Int[Tensor, "B *grid"]) -> tuple[Tensor, Conditions]:
+        """Give what the decoder reads of codes, one tensor a level, and the conditions after them."""
         encoding = dict(zip(self.names, given, strict=False))
         conditions = dict(zip(self.model.conditions, given[len(self.names) :], strict=True))
-        return self.model.decode(self.model.bottleneck.point(encoding), conditions)
+        return self.model.bottleneck.point(encoding), conditions
 
 
 class Decode(_Decoder):
@@ -55,7 +57,7 @@ class Decode(_Decoder):
 
     def forward(self, *given: Int[Tensor, "B *grid"]) -> tuple[Float[Tensor, "B *data"], ...]:
         """Give the mean and then the parameters, in the likelihood's order."""
-        params = self.params(*given)
+        params = self.model.decode(*self.latents(*given))
         return self.model.likelihood.mean(params), *params.values()
 
 
@@ -64,7 +66,7 @@ class LogLikelihood(_Decoder):
 
     def forward(self, x: Shaped[Tensor, "B *data"], *given: Int[Tensor, "B *grid"]) -> Float64[Tensor, "B *places"]:
         """Give nats."""
-        return self.model.likelihood.pixel_log_prob(x, self.params(*given))
+        return self.model.likelihood.pixel_log_prob(x, self.model.weighing(x, *self.latents(*given)))
 
 
 def graphs(
@@ -78,7 +80,7 @@ def graphs(
         geometry: of its data, of fixed or any size.
 
     Returns:
-        `encode`, `embed`, `decode` and `log_likelihood`.
+        `encode`, `embed`, `decode` and `log_likelihood`; an autoregressive decoder has its own in place of `decode`.
     """
     x, names = data(model, geometry), bottleneck.code_names
     grids = [_grid(geometry, bottleneck, level) for level in range(len(names))]
@@ -101,14 +103,18 @@ def graphs(
     )
     places = x.shape[: 1 + bottleneck.grid_axes]
     log_p = schema.Tensor(name="log_p_x_given_z", dtype="float64", shape=places, unit="nats")
-    with torch.no_grad():
-        params = model.decode(bottleneck.point(bottleneck.example(1)))
+    if isinstance(model, AutoregressiveModel):
+        decoders = autoregressive.decoders(model, names, codes, conditions, geometry)
+    else:
+        with torch.no_grad():
+            params = model.decode(bottleneck.point(bottleneck.example(1)))
+        decoders = (("decode", Decode(model, names), (*codes, *conditions), decoded(x, params)),)
     return tuple(
         GraphSpec(role, module, inputs, outputs, geometry.multiple_of, strides=bottleneck.strides)
         for role, module, inputs, outputs in (
             ("encode", Encode(model, names), (x,), codes),
             ("embed", Embed(bottleneck), codes, vectors),
-            ("decode", Decode(model, names), (*codes, *conditions), decoded(x, params)),
+            *decoders,
             ("log_likelihood", LogLikelihood(model, names), (x, *codes, *conditions), (log_p,)),
         )
     )

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32, Int64
+from jaxtyping import Int, Int32, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from artifact import manifest as schema
 from artifact.golden import Run
+from artifact.noise import batch_uniform, codes_stream
 from artifact.sampling import complete, sample
 from models.chain import Chain, LinkGrid
 from models.code_priors import CodePrior, Conditions, Memory, MemoryShapes, RasterPrior, SequencePrior
@@ -303,18 +304,22 @@ class Asked:
     """What is asked for grids that are drawn side by side.
 
     Attributes:
-        uniform: noise in [0, 1), of each place of all links, in the order of drawing.
-        conditions: classes by name; a name left out is none.
+        seed: of the noise, which is the service's: the same seed draws the same codes.
+        count: of the grids; grid i has index first_index + i.
+        conditions: classes by name, `[count]` each; a name left out is none.
+        first_index: of the first grid.
     """
 
-    uniform: Float64[np.ndarray, "B places"]
-    conditions: Mapping[str, Int64[np.ndarray, " B"]]
+    seed: int
+    count: int
+    conditions: Mapping[str, Int64[np.ndarray, " B"]] = field(default_factory=dict)
+    first_index: int = 0
 
-    def link(self, grids: Sequence[LinkGrid]) -> dict[str, NDArray[np.generic]]:
-        """Give the rows of a link, whose grid is the last; see `artifact.drawing.Drawing.join`."""
-        first = sum(math.prod(grid.shape) for grid in grids[:-1])
+    def rows(self, index: int, grid: LinkGrid) -> dict[str, NDArray[np.generic]]:
+        """Give the rows of a link; see `artifact.drawing.Drawing.join`."""
+        places, stream = math.prod(grid.shape), codes_stream(index)
         rows = {schema.condition_input(name): classes for name, classes in self.conditions.items()}
-        return rows | {"uniform": self.uniform[:, first : first + math.prod(grids[-1].shape)]}
+        return rows | {"uniform": batch_uniform(self.seed, self.first_index, self.count, places, stream=stream)}
 
 
 def draw_link(
@@ -334,7 +339,7 @@ def draw_link(
     index, link = len(grids) - 1, _link(prior, grids[-1], any_size=False)
     specs = link_graphs(prior, grids, (1,), any_size=False)
     run, roles = run_modules(specs), {spec.role: spec for spec in specs}
-    rows = asked.link(grids) | features(run, roles, index, earlier)
+    rows = asked.rows(index, grids[-1]) | features(run, roles, index, earlier)
     return complete(sample(roles, link, rows, index=index), run)
 
 

@@ -1,0 +1,169 @@
+"""The manifest of what is exported."""
+
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from artifact import manifest as schema
+from artifact.noise import POSTERIOR_STREAM
+from artifact.store import file_sha256
+from models.autoregressive import AutoregressiveModel
+from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
+from models.receptive_field import halos
+from training import codes
+from training.draft import Draft
+from training.errors import ExportError
+from training.graphs import prior as prior_graphs
+from training.graphs.discrete import level_downsampling
+from training.graphs.spec import GraphSpec
+from training.graphs.write import OPSET
+
+
+def describe(
+    draft: Draft,
+    specs: tuple[GraphSpec, ...],
+    stage: Path,
+    parity: schema.Parity,
+    variants: Mapping[schema.Precision, schema.Variant],
+    measured: dict[str, Any],
+) -> schema.Manifest:
+    """Describe what lies in the stage.
+
+    Args:
+        draft: what is exported.
+        specs: its graphs in full precision.
+        stage: the folder of all files but the card and the manifest.
+        parity: of those graphs.
+        variants: in reduced precision.
+        measured: what `evaluate` stored.
+
+    Returns:
+        The manifest, without the card's hash.
+    """
+    recipe, splits = draft.recipe, draft.splits
+    roles = described_graphs(specs, stage)
+    graph_files = {
+        graph.file for part in (roles, *(one.graphs for one in variants.values())) for graph in part.values()
+    }
+    files = {path.name: file_sha256(path) for path in sorted(stage.iterdir()) if path.name not in graph_files}
+    return schema.Manifest(
+        name=recipe.name,
+        family=recipe.model.family,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        geometry=draft.geometry,
+        latent=_levels(draft),
+        conditions={name: draft.splits.conditions[name] for name in draft.model.conditions},
+        windows=_windows(draft),
+        warnings=_warnings(draft),
+        graphs=roles,
+        variants=dict(variants),
+        files=files,
+        prior=_code_prior(draft, roles, files),
+        noise=tuple(
+            schema.NoiseInput(
+                graph="log_weight", tensor="noise", distribution="standard_normal", stream=POSTERIOR_STREAM
+            )
+            for role in roles
+            if role == "log_weight"
+        ),
+        decoder="autoregressive" if isinstance(draft.model, AutoregressiveModel) else "parallel",
+        capabilities=_capabilities(draft),
+        bound="elbo",
+        parity=parity,
+        metrics=measured["metrics"],
+        metrics_note=measured["note"],
+        data=schema.Data(name=splits.name, source=splits.source, licence=splits.licence),
+        licence=recipe.card.licence,
+        git_commit=_git_commit(),
+        model_hash=schema.model_hash(roles, files),
+    )
+
+
+def described_graphs(specs: tuple[GraphSpec, ...], stage: Path) -> dict[str, schema.Graph]:
+    """Describe written graphs.
+
+    Args:
+        specs: the graphs.
+        stage: the folder that they lie in.
+
+    Returns:
+        What the manifest says of each, by role.
+    """
+    return {
+        spec.role: schema.Graph(
+            file=spec.file,
+            sha256=file_sha256(stage / spec.file),
+            opset=OPSET,
+            inputs=spec.inputs,
+            outputs=spec.outputs,
+        )
+        for spec in specs
+    }
+
+
+def _levels(draft: Draft) -> tuple[schema.Level, ...]:
+    """Describe the latents."""
+    bottleneck = draft.model.bottleneck
+    if isinstance(bottleneck, DiscreteBottleneck):
+        return tuple(
+            schema.DiscreteLevel(
+                num_embeddings=quantizer.num_embeddings,
+                embedding_dim=quantizer.embedding_dim,
+                num_codebooks=quantizer.num_codebooks,
+                downsampling=level_downsampling(draft.geometry.multiple_of, bottleneck.strides, level),
+            )
+            for level, quantizer in enumerate(bottleneck.quantizers)
+        )
+    if isinstance(bottleneck, GaussianBottleneck):
+        return (schema.ContinuousLevel(dimensions=bottleneck.dimensions),)
+    raise ExportError(f"the manifest has no level for a {type(bottleneck).__name__}")
+
+
+def _windows(draft: Draft) -> schema.Windows | None:
+    """Say how far a place of a model of data of any size reaches."""
+    bottleneck = draft.model.bottleneck
+    if not draft.any_size or not isinstance(bottleneck, DiscreteBottleneck):
+        return None
+    channels = getattr(draft.geometry, "channels", 1)
+    cell = draft.geometry.multiple_of
+    found = halos(draft.model, bottleneck, channels, cell)
+    # A sample also depends on samples before it, which a piece must have as well.
+    reach = -(-draft.model.decoder.reach // cell) if isinstance(draft.model, AutoregressiveModel) else 0
+    return schema.Windows(encode_halo=found.encode, decode_halo=found.decode + reach)
+
+
+def _warnings(draft: Draft) -> tuple[str, ...]:
+    """Say what a user should know: of codebooks whether they have collapsed, on held-out data."""
+    if not isinstance(draft.model.bottleneck, DiscreteBottleneck):
+        return ()
+    return codes.collapse_warnings(draft.model.bottleneck, [codes.encode(draft.model, draft.images[0])])
+
+
+def _code_prior(draft: Draft, roles: dict[str, schema.Graph], files: dict[str, str]) -> schema.CodePrior | None:
+    """Describe the learned prior, where there is one."""
+    if draft.prior is None:
+        return None
+    return schema.CodePrior(
+        links=prior_graphs.links(draft.prior, any_size=draft.any_size),
+        conditions={name: draft.splits.conditions[name] for name in draft.prior.conditions},
+        prior_hash=schema.prior_hash(roles, files),
+    )
+
+
+def _capabilities(draft: Draft) -> tuple[schema.Capability, ...]:
+    """Say what the model can answer: it samples where it has a prior, and compresses where it has codes."""
+    discrete = isinstance(draft.model.bottleneck, DiscreteBottleneck)
+    samples: tuple[schema.Capability, ...] = () if discrete and draft.prior is None else ("sample",)
+    packs: tuple[schema.Capability, ...] = ("compress", "decompress") if discrete else ()
+    return ("encode", "decode", "reconstruct", *samples, "likelihood", *packs)
+
+
+def _git_commit() -> str | None:
+    """Name the checked-out commit; None outside a checkout or without git."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
