@@ -161,7 +161,7 @@ def _bad() -> Iterable[Exchange]:
         (400, "/sample", b'{"n": ', JSON, _ANY),
         (404, "/encode?model=nobody", png, PNG, _ANY),
         (406, "/encode", png, PNG, "audio/wav"),
-        (409, "/sample?model=photo-vq", b"", "", _ANY),
+        (409, "/compress?model=digits-vae", png, PNG, _ANY),
         (413, "/sample?model=digits-vae&n=100000", b"", "", _ANY),
         (415, "/encode", b"text", _TEXT, _ANY),
         (422, "/encode?model=photo-vq&fit=wide", png, PNG, _ANY),
