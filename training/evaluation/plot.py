@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from training.evaluation.curves import Curves
 
@@ -57,8 +58,9 @@ def _panel(axes: Axes, curves: Curves, name: str) -> None:
         )
     axes.set_title(_TITLES[name], loc="left", fontsize=11, color=_INK)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(color=_GRID, zorder=0)
     axes.tick_params(which="both", length=0, colors=_FAINT, labelsize=8)
     axes.legend(frameon=False, fontsize=9)
