@@ -3,15 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Self, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.code_priors import CodePrior
-from models.posteriors import Posterior
-from models.priors import Prior
 from models.quantizers import Quantizer
 
 
@@ -50,6 +48,8 @@ class Bottleneck(nn.Module, ABC):
     """How many axes z has for one example."""
     noise_dimensions: int
     """Standard normal numbers that one sample of z takes."""
+    bounds_log_p: bool = True
+    """Whether what it gives is a bound on log p(x): a code that is not weighed, as of a plain autoencoder, is none."""
 
     @abstractmethod
     def encoding(self, h: Float[Tensor, "B *hidden"]) -> Encoding:
@@ -63,6 +63,10 @@ class Bottleneck(nn.Module, ABC):
     def draw(self, encoding: Encoding, noise: Float[Tensor, "B S D"]) -> Latent:
         """Draw z from what `encode` answered."""
 
+    def for_export(self) -> Self:
+        """Give the same bottleneck as graphs need it: with everything computed that depends on weights alone."""
+        return self
+
     def forward(self, h: Float[Tensor, "B *hidden"], noise: Float[Tensor, "B S D"]) -> Latent:
         """Draw z given the encoder's output, with gradients.
 
@@ -74,50 +78,6 @@ class Bottleneck(nn.Module, ABC):
             The levels.
         """
         return self.draw(self.encoding(h), noise)
-
-
-class GaussianBottleneck(Bottleneck):
-    """One level of real-valued latents.
-
-    Args:
-        posterior: q(z given x).
-        prior: p(z).
-    """
-
-    latent_axes = 1
-
-    def __init__(self, posterior: Posterior, prior: Prior) -> None:
-        super().__init__()
-        self.posterior = posterior
-        self.prior = prior
-        self.noise_dimensions = posterior.dimensions
-
-    @property
-    def dimensions(self) -> int:
-        """D of z."""
-        return self.posterior.dimensions
-
-    def encoding(self, h: Float[Tensor, "B K"]) -> Encoding:
-        """Give the posterior's parameters by name."""
-        return self.posterior.params(h)
-
-    def point(self, encoding: Encoding) -> Float[Tensor, "B D"]:
-        """Give the posterior's mean."""
-        return encoding["mean"]
-
-    def draw(self, encoding: Encoding, noise: Float[Tensor, "B S D"]) -> Latent:
-        """Draw z from a posterior given by its parameters."""
-        posterior = self.posterior.distribution(encoding)
-        z = posterior.rsample(noise)
-        level = Level(
-            z=z,
-            codes=None,
-            log_q=posterior.log_prob(z),
-            log_p=self.prior.log_prob(z),
-            kl=self.prior.kl(posterior),
-            penalty=None,
-        )
-        return (level,)
 
 
 def code_names(levels: int) -> tuple[str, ...]:

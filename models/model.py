@@ -165,6 +165,10 @@ class LatentVariableModel(nn.Module):
         bound = self._weigh(x, self.bottleneck.draw(encoding, noise)).bound
         return LogWeights(bound.log_p_x_given_z, bound.log_p_z.double(), bound.log_q.double())
 
+    def for_export(self) -> "LatentVariableModel":
+        """Give the same model as graphs need it; see `Bottleneck.for_export`."""
+        return type(self)(self.encoder, self.bottleneck.for_export(), self.decoder, self.likelihood, self.conditions)
+
     def _weigh(self, x: Shaped[Tensor, "B H W C"], latent: Latent, conditions: Conditions | None = None) -> Pass:
         """Decode a latent and weigh it."""
         params = self.weighing(x, latent[-1].z, conditions)

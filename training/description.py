@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from artifact import manifest as schema
-from artifact.noise import POSTERIOR_STREAM
+from artifact.noise import POSTERIOR_STREAM, PRIOR_STREAM
 from artifact.store import file_sha256
 from models.autoregressive import AutoregressiveModel
-from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
+from models.bottleneck import DiscreteBottleneck
+from models.continuous import ContinuousBottleneck
 from models.receptive_field import halos
 from training import codes
 from training.draft import Draft
@@ -19,6 +20,9 @@ from training.graphs import prior as prior_graphs
 from training.graphs.discrete import level_downsampling
 from training.graphs.spec import GraphSpec
 from training.graphs.write import OPSET
+
+_NOISE_STREAMS = {"draw": POSTERIOR_STREAM, "log_weight": POSTERIOR_STREAM, "draw_prior": PRIOR_STREAM}
+"""The noise stream of each graph that takes noise; `draw` gives the very samples that `log_weight` weighs."""
 
 
 def describe(
@@ -62,15 +66,13 @@ def describe(
         files=files,
         prior=_code_prior(draft, roles, files),
         noise=tuple(
-            schema.NoiseInput(
-                graph="log_weight", tensor="noise", distribution="standard_normal", stream=POSTERIOR_STREAM
-            )
-            for role in roles
-            if role == "log_weight"
+            schema.NoiseInput(graph=role, tensor="noise", distribution="standard_normal", stream=stream)
+            for role, stream in _NOISE_STREAMS.items()
+            if role in roles
         ),
         decoder="autoregressive" if isinstance(draft.model, AutoregressiveModel) else "parallel",
         capabilities=_capabilities(draft),
-        bound="elbo",
+        bound="elbo" if draft.model.bottleneck.bounds_log_p else None,
         parity=parity,
         metrics=measured["metrics"],
         metrics_note=measured["note"],
@@ -116,7 +118,7 @@ def _levels(draft: Draft) -> tuple[schema.Level, ...]:
             )
             for level, quantizer in enumerate(bottleneck.quantizers)
         )
-    if isinstance(bottleneck, GaussianBottleneck):
+    if isinstance(bottleneck, ContinuousBottleneck):
         return (schema.ContinuousLevel(dimensions=bottleneck.dimensions),)
     raise ExportError(f"the manifest has no level for a {type(bottleneck).__name__}")
 
@@ -154,10 +156,13 @@ def _code_prior(draft: Draft, roles: dict[str, schema.Graph], files: dict[str, s
 
 def _capabilities(draft: Draft) -> tuple[schema.Capability, ...]:
     """Say what the model can answer: it samples where it has a prior, and compresses where it has codes."""
-    discrete = isinstance(draft.model.bottleneck, DiscreteBottleneck)
-    samples: tuple[schema.Capability, ...] = () if discrete and draft.prior is None else ("sample",)
+    bottleneck = draft.model.bottleneck
+    discrete = isinstance(bottleneck, DiscreteBottleneck)
+    has_prior = draft.prior is not None if discrete else bottleneck.bounds_log_p
+    samples: tuple[schema.Capability, ...] = ("sample",) if has_prior else ()
+    bounds: tuple[schema.Capability, ...] = ("likelihood",) if bottleneck.bounds_log_p else ()
     packs: tuple[schema.Capability, ...] = ("compress", "decompress") if discrete else ()
-    return ("encode", "decode", "reconstruct", *samples, "likelihood", *packs)
+    return ("encode", "decode", "reconstruct", *samples, *bounds, *packs)
 
 
 def _git_commit() -> str | None:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from artifact.bounds import BoundAccumulator, BoundEstimate, bits_per_dim
 from artifact.noise import POSTERIOR_STREAM, batch_normal
 from media.distortion import mse, psnr_db
-from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
+from models.bottleneck import DiscreteBottleneck
+from models.continuous import ContinuousBottleneck
 from models.model import LatentVariableModel
 from training.data import Splits
 from training.errors import RunError
@@ -149,15 +150,16 @@ def evaluate(
         The figures and the bounds behind them.
     """
     means, rates, errors, ratios = [], [], [], []
-    bottleneck = gaussian(model)
+    bottleneck = continuous(model)
     for first in range(0, len(images), _ENCODE_BATCH):
         x = images[first : first + _ENCODE_BATCH]
         posterior = model.encode(torch.from_numpy(x))
-        kl = bottleneck.prior.kl(bottleneck.posterior.distribution(posterior))
+        kl = bottleneck.kl(posterior)
         if kl is not None:
             rates.append(kl.double().sum(1).numpy())
-        reconstruction = model.mean(posterior["mean"]).round().clamp(0, 255).to(torch.uint8).numpy()
-        means.append(posterior["mean"].double().numpy())
+        point = bottleneck.point(posterior)
+        reconstruction = model.mean(point).round().clamp(0, 255).to(torch.uint8).numpy()
+        means.append(point.double().numpy())
         errors.append(mse(x, reconstruction))
         ratios.append(psnr_db(x, reconstruction, peak=255.0))
     estimate = bounds(model, images, samples=samples, seed=seed, progress=progress)
@@ -191,13 +193,13 @@ def _standard_error(values: Float64[np.ndarray, " N"]) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def gaussian(model: LatentVariableModel) -> GaussianBottleneck:
+def continuous(model: LatentVariableModel) -> ContinuousBottleneck:
     """Give the bottleneck of a model of real-valued latents.
 
     Raises:
         RunError: its latents are of another kind.
     """
-    if not isinstance(model.bottleneck, GaussianBottleneck):
+    if not isinstance(model.bottleneck, ContinuousBottleneck):
         raise RunError(
             f"importance sampling needs real-valued latents, the model has a {type(model.bottleneck).__name__}"
         )

@@ -14,9 +14,10 @@ from artifact import manifest as schema
 from artifact.codes import Arrays
 from artifact.golden import TOLERANCES, Run, number_error
 from artifact.memory import Memory
-from artifact.noise import POSTERIOR_STREAM, batch_normal
+from artifact.noise import POSTERIOR_STREAM, PRIOR_STREAM, batch_normal
 from models.autoregressive import AutoregressiveModel
-from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
+from models.bottleneck import DiscreteBottleneck
+from models.continuous import ContinuousBottleneck
 from models.model import LatentVariableModel
 from models.sound_likelihoods import mu_law, pcm
 from training.codes import first_codebooks
@@ -175,7 +176,7 @@ def measure_parity(model: LatentVariableModel, comparison: Comparison, batches: 
     batches = [images[first : first + size] for images in batches for first in range(0, len(images), size)]
     codes = None
     bottleneck = model.bottleneck
-    if isinstance(bottleneck, GaussianBottleneck):
+    if isinstance(bottleneck, ContinuousBottleneck):
         errors = [_compare_continuous(bottleneck, comparison, x, i * _BATCH) for i, x in enumerate(batches)]
     elif isinstance(bottleneck, DiscreteBottleneck):
         codes = _compare_codes(model, bottleneck, comparison, batches)
@@ -198,13 +199,23 @@ def measure_parity(model: LatentVariableModel, comparison: Comparison, batches: 
 
 
 def _compare_continuous(
-    bottleneck: GaussianBottleneck, comparison: Comparison, x: Images, first_index: int
+    bottleneck: ContinuousBottleneck, comparison: Comparison, x: Images, first_index: int
 ) -> tuple[float, float]:
     """Compare the graphs of real-valued latents on a batch: the errors of tensors and of bounds."""
     posterior = comparison.expected("encode", {"x": x})
-    noise = batch_normal(0, first_index, len(x), (_SAMPLES, bottleneck.dimensions), stream=POSTERIOR_STREAM)
-    tensors = (comparison.tensor_error("encode", {"x": x}), comparison.tensor_error("decode", {"z": posterior["mean"]}))
-    return float(np.max(tensors)), comparison.bound_error("log_weight", {"x": x, "noise": noise} | posterior, _weight)
+    point = posterior[bottleneck.quantities[0].name]
+    tensors = [comparison.tensor_error("encode", {"x": x}), comparison.tensor_error("decode", {"z": point})]
+    if not bottleneck.bounds_log_p:
+        return float(np.max(tensors)), 0.0
+    noise = batch_normal(0, first_index, len(x), (_SAMPLES, bottleneck.noise_dimensions), stream=POSTERIOR_STREAM)
+    given = {"noise": noise} | {name: posterior[name] for name in bottleneck.drawn_from}
+    tensors.append(comparison.tensor_error("draw", given))
+    if not bottleneck.prior_is_standard_normal:
+        shape = (1, bottleneck.prior_noise_dimensions)
+        drawn = batch_normal(0, first_index, len(x), shape, stream=PRIOR_STREAM)[:, 0]
+        temperature = np.ones(len(x), dtype=np.float32)
+        tensors.append(comparison.tensor_error("draw_prior", {"noise": drawn, "temperature": temperature}))
+    return float(np.max(tensors)), comparison.bound_error("log_weight", {"x": x} | given, _weight)
 
 
 def _weight(terms: Arrays) -> NDArray[np.float64]:

@@ -13,9 +13,10 @@ from PIL import Image, ImageOps
 from artifact.manifest import ImageGeometry
 from artifact.noise import PRIOR_STREAM, batch_normal
 from media.images import contact_sheet, from_pillow, to_pillow
-from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
+from models.bottleneck import DiscreteBottleneck
 from models.chain import Chain, LinkGrid, joined
 from models.code_priors import CodePrior
+from models.continuous import ContinuousBottleneck
 from models.model import LatentVariableModel
 from models.quantizers.base import ABSENT
 from training.data import Photographs
@@ -98,13 +99,15 @@ def samples(model: LatentVariableModel, count: int, seed: int = 0) -> UInt8[np.n
         seed: of the noise.
 
     Returns:
-        One picture; None for a model of codes, whose prior draws step by step.
+        One picture; None for a model without a prior to draw from at once.
     """
-    if not isinstance(model.bottleneck, GaussianBottleneck):
+    if not isinstance(model.bottleneck, ContinuousBottleneck):
         return None
     device = next(model.parameters()).device
-    noise = batch_normal(seed, 0, count, (1, model.bottleneck.dimensions), stream=PRIOR_STREAM)[:, 0]
-    z = model.bottleneck.prior.sample(torch.from_numpy(noise).to(device))
+    if not model.bottleneck.bounds_log_p:
+        return None
+    noise = batch_normal(seed, 0, count, (1, model.bottleneck.prior_noise_dimensions), stream=PRIOR_STREAM)[:, 0]
+    z = model.bottleneck.sample(torch.from_numpy(noise).to(device), torch.ones(count, device=device))
     return contact_sheet(intensities(model.mean(z)))
 
 

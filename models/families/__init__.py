@@ -1,25 +1,44 @@
-"""Families: each a configuration that composes the parts into a model.
+"""Families: each a configuration that composes the parts into a model, in a module of its own.
 
-`FamilyConfig` is what a recipe's `[model]` table may be; a new family adds its configuration to the union.
+Every family in this package is found by itself: a new one is a new file.
 """
 
-from typing import Annotated
+from functools import reduce
+from importlib import import_module
+from operator import or_
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from models.families.hierarchical_vqvae import HierarchicalVQVAEConfig
-from models.families.sound_vqvae import SoundVQVAEConfig
-from models.families.vae import VAEConfig
-from models.families.vqvae import VQVAEConfig
+from models.families.family import Family, ImageFamily, SoundFamily
 from models.model import LatentVariableModel
 from models.networks import ImageShape, SoundShape, data_shape
 
-FamilyConfig = Annotated[
-    VAEConfig | VQVAEConfig | HierarchicalVQVAEConfig | SoundVQVAEConfig, Field(discriminator="family")
-]
+
+def _families() -> tuple[type[Family], ...]:
+    """Import every module of the package, and collect the families that they define."""
+    found: dict[str, type[Family]] = {}
+    for module in iter_modules(__path__, f"{__name__}."):
+        for value in vars(import_module(module.name)).values():
+            if (
+                isinstance(value, type)
+                and issubclass(value, (ImageFamily, SoundFamily))
+                and "family" in vars(value).get("__annotations__", {})
+            ):
+                found[value.__name__] = value
+    return tuple(found[name] for name in sorted(found))
 
 
-def build(config: FamilyConfig, shape: tuple[int, ...]) -> LatentVariableModel:
+FAMILIES = _families()
+
+if TYPE_CHECKING:
+    FamilyConfig = Family
+else:
+    FamilyConfig = Annotated[reduce(or_, FAMILIES), Field(discriminator="family")]
+
+
+def build(config: Family, shape: tuple[int, ...]) -> LatentVariableModel:
     """Compose a model for data of some shape.
 
     Args:
@@ -33,9 +52,9 @@ def build(config: FamilyConfig, shape: tuple[int, ...]) -> LatentVariableModel:
         ValueError: the family or its networks do not fit the data.
     """
     data = data_shape(shape)
-    if isinstance(config, SoundVQVAEConfig) and isinstance(data, SoundShape):
+    if isinstance(config, SoundFamily) and isinstance(data, SoundShape):
         return config.build(data)
-    if not isinstance(config, SoundVQVAEConfig) and isinstance(data, ImageShape):
+    if isinstance(config, ImageFamily) and isinstance(data, ImageShape):
         return config.build(data)
     kind = "sounds" if isinstance(data, SoundShape) else "pictures"
     raise ValueError(f"the data are {kind}, which family {config.family!r} does not take; choose another family")

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from models.code_priors import UniformCodes
-from models.families.parts import Config, GaussianConfig, LikelihoodConfig
+from models.families.family import ImageFamily
+from models.families.parts import GaussianConfig, LikelihoodConfig
 from models.families.quantizers import AnyQuantizerConfig, QuantizerConfig
 from models.families.vqvae import WidthsConfig
 from models.hierarchy import HierarchicalBottleneck, LevelNetworks
@@ -35,7 +36,7 @@ class HierarchyConfig(WidthsConfig):
         return self
 
 
-class HierarchicalVQVAEConfig(Config):
+class HierarchicalVQVAEConfig(ImageFamily):
     """The `[model]` table of a recipe for a hierarchical VQ-VAE; all levels have quantizers of one kind and size."""
 
     family: Literal["hierarchical-vqvae"]

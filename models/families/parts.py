@@ -1,5 +1,6 @@
 """Tables of a recipe that several families share."""
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +14,17 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class BernoulliConfig(Config):
+class LikelihoodPart(Config):
+    """The `[model.likelihood]` table."""
+
+    kind: str
+
+    @abstractmethod
+    def build(self) -> Likelihood:
+        """Make the likelihood."""
+
+
+class BernoulliConfig(LikelihoodPart):
     """Pixels that are black or white."""
 
     kind: Literal["bernoulli"] = "bernoulli"
@@ -23,7 +34,7 @@ class BernoulliConfig(Config):
         return Bernoulli()
 
 
-class GaussianConfig(Config):
+class GaussianConfig(LikelihoodPart):
     """uint8 pixels under a normal integrated over each value's bin; `scale` in grey levels."""
 
     kind: Literal["gaussian"] = "gaussian"

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from models.autoregressive import AutoregressiveModel
 from models.bottleneck import VectorQuantizedBottleneck
 from models.code_priors import UniformCodes
-from models.families.parts import Config
+from models.families.family import SoundFamily
+from models.families.parts import Config, LikelihoodPart
 from models.families.quantizers import QuantizerConfig
 from models.likelihoods import Variance
 from models.model import LatentVariableModel
@@ -37,7 +38,7 @@ class WaveNetDecoderConfig(Config):
     hidden: int = Field(default=256, gt=0)
 
 
-class SoundGaussianConfig(Config):
+class SoundGaussianConfig(LikelihoodPart):
     """16-bit samples under a normal integrated over each value's bin; `scale` of the amplitude, whose peak is 1."""
 
     kind: Literal["gaussian"] = "gaussian"
@@ -49,7 +50,7 @@ class SoundGaussianConfig(Config):
         return SoundGaussian(self.variance, self.scale)
 
 
-class MuLawConfig(Config):
+class MuLawConfig(LikelihoodPart):
     """A probability for each value of the mu-law scale."""
 
     kind: Literal["mu-law"] = "mu-law"
@@ -62,7 +63,7 @@ class MuLawConfig(Config):
 SoundLikelihoodConfig = Annotated[SoundGaussianConfig | MuLawConfig, Field(discriminator="kind")]
 
 
-class SoundVQVAEConfig(Config):
+class SoundVQVAEConfig(SoundFamily):
     """The `[model]` table of a recipe for a VQ-VAE over sounds.
 
     Attributes:

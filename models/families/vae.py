@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.bottleneck import GaussianBottleneck
+from models.continuous import VectorBottleneck
+from models.families.family import ImageFamily
 from models.families.parts import BernoulliConfig, Config, LikelihoodConfig
 from models.model import LatentVariableModel
 from models.networks import ImageShape, Network
@@ -52,7 +53,7 @@ class ConvConfig(Config):
         )
 
 
-class VAEConfig(Config):
+class VAEConfig(ImageFamily):
     """The `[model]` table of a recipe for a VAE; `latent` is D of z."""
 
     family: Literal["vae"] = "vae"
@@ -78,7 +79,7 @@ class VAEConfig(Config):
             data,
             likelihood.outputs_per_channel,
             latent=self.latent,
-            posterior_outputs=posterior.outputs_per_dimension * self.latent,
+            posterior_outputs=posterior.outputs,
         )
-        bottleneck = GaussianBottleneck(posterior, StandardNormal())
+        bottleneck = VectorBottleneck(posterior, StandardNormal(self.latent))
         return LatentVariableModel(network.encoder, bottleneck, network.decoder, likelihood)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from models.bottleneck import VectorQuantizedBottleneck
 from models.code_priors import UniformCodes
+from models.families.family import ImageFamily
 from models.families.parts import Config, GaussianConfig, LikelihoodConfig
 from models.families.quantizers import AnyQuantizerConfig, QuantizerConfig
 from models.model import LatentVariableModel
@@ -44,7 +45,7 @@ class FullyConvConfig(WidthsConfig):
     decoder: DecoderConfig | None = None
 
 
-class VQVAEConfig(Config):
+class VQVAEConfig(ImageFamily):
     """The `[model]` table of a recipe for a VQ-VAE."""
 
     family: Literal["vqvae"]

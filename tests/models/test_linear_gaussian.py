@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from models.bottleneck import GaussianBottleneck
+from models.continuous import VectorBottleneck
 from models.likelihoods import Gaussian
 from models.model import LatentVariableModel
 from models.posteriors import DiagonalGaussianPosterior
@@ -46,7 +46,7 @@ def linear_gaussian(shift: float = 0.0) -> tuple[LatentVariableModel, np.ndarray
     with torch.no_grad():
         decoder[0].weight.copy_(tensor(w))
         decoder[0].bias.copy_(tensor(b))
-    bottleneck = GaussianBottleneck(DiagonalGaussianPosterior(LATENT), StandardNormal())
+    bottleneck = VectorBottleneck(DiagonalGaussianPosterior(LATENT), StandardNormal(LATENT))
     model = LatentVariableModel(encoder, bottleneck, decoder, Gaussian("fixed", SCALE)).eval()
     model.requires_grad_(False)
     return model, b, w @ w.T + SCALE**2 * np.eye(DATA)

@@ -86,7 +86,7 @@ def test_published_artifact_is_whole_and_agrees(run: Run, tmp_path: Path, capsys
     assert "published bars-vae@2" in capsys.readouterr().out
     artifact = Store(tmp_path).open("bars-vae@1")
     manifest = artifact.manifest
-    assert set(manifest.graphs) == {"encode", "decode", "log_weight"}
+    assert set(manifest.graphs) == {"encode", "decode", "draw", "log_weight"}
     assert manifest.parity.tensor_error <= 1e-4
     assert manifest.parity.bound_error_nats_per_dim <= 1e-6
     assert manifest.graphs["encode"].inputs[0].values == (0, 255)

@@ -10,8 +10,9 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
 from artifact.noise import PRIOR_STREAM, batch_normal
-from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
+from models.bottleneck import DiscreteBottleneck
 from models.chain import Chain, joined
+from models.continuous import ContinuousBottleneck
 from models.model import LatentVariableModel
 from training.data import Examples, Recordings, Splits
 from training.errors import RunError
@@ -103,7 +104,7 @@ def judge(
     if told:
         again = _reconstructed(model, given, told)
         figures |= reference.figures("reconstructions", again, labels, _given(told))
-    if isinstance(model.bottleneck, GaussianBottleneck):
+    if isinstance(model.bottleneck, ContinuousBottleneck):
         return figures | reference.figures("samples", _samples(model, len(given), seed), None)
     if chain is None:
         return figures
@@ -176,10 +177,10 @@ def _reconstructed(model: LatentVariableModel, given: Sequence[Data], known: Cla
 @torch.inference_mode()
 def _samples(model: LatentVariableModel, count: int, seed: int) -> list[Data]:
     """Draw from the prior over real-valued latents."""
-    if not isinstance(model.bottleneck, GaussianBottleneck):
+    if not isinstance(model.bottleneck, ContinuousBottleneck):
         raise TypeError("the model has no prior over real-valued latents")
-    noise = batch_normal(seed, 0, count, (1, model.bottleneck.dimensions), stream=PRIOR_STREAM)[:, 0]
-    return list(intensities(model.mean(model.bottleneck.prior.sample(torch.from_numpy(noise)))))
+    noise = batch_normal(seed, 0, count, (1, model.bottleneck.prior_noise_dimensions), stream=PRIOR_STREAM)[:, 0]
+    return list(intensities(model.mean(model.bottleneck.sample(torch.from_numpy(noise), torch.ones(count)))))
 
 
 @torch.inference_mode()

@@ -1,7 +1,8 @@
 """The ONNX graphs of a model: what each takes and gives, and the torch module behind it."""
 
 from artifact import manifest as schema
-from models.bottleneck import DiscreteBottleneck, GaussianBottleneck
+from models.bottleneck import DiscreteBottleneck
+from models.continuous import ContinuousBottleneck
 from models.model import LatentVariableModel
 from training.errors import ExportError
 from training.graphs import continuous, discrete
@@ -22,7 +23,7 @@ def graphs(model: LatentVariableModel, geometry: schema.Geometry) -> tuple[Graph
         ExportError: there are none for models of this kind.
     """
     bottleneck = model.bottleneck
-    if isinstance(bottleneck, GaussianBottleneck) and isinstance(geometry, schema.ImageGeometry):
+    if isinstance(bottleneck, ContinuousBottleneck) and isinstance(geometry, schema.ImageGeometry):
         return continuous.graphs(model, bottleneck, geometry)
     if isinstance(bottleneck, DiscreteBottleneck):
         return discrete.graphs(model, bottleneck, geometry)

@@ -5,7 +5,7 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor, nn
 
 from artifact import manifest as schema
-from models.bottleneck import GaussianBottleneck
+from models.continuous import ContinuousBottleneck
 from models.model import LatentVariableModel
 from training.graphs.spec import GraphSpec, data, decoded
 
@@ -17,7 +17,7 @@ class Encode(nn.Module):
         super().__init__()
         self.model, self.names = model, names
 
-    def forward(self, x: Shaped[Tensor, "B H W C"]) -> tuple[Float[Tensor, "B D"], ...]:
+    def forward(self, x: Shaped[Tensor, "B H W C"]) -> tuple[Float[Tensor, "B ..."], ...]:
         """Give the parameters in the posterior's order."""
         posterior = self.model.encode(x)
         return tuple(posterior[name] for name in self.names)
@@ -36,26 +36,48 @@ class Decode(nn.Module):
         return self.model.likelihood.mean(params), *params.values()
 
 
-class LogWeight(nn.Module):
-    """`x, posterior parameters, noise -> log p(x given z), log p(z), log q(z given x)`."""
+class Draw(nn.Module):
+    """`noise, posterior parameters -> z`."""
 
-    def __init__(self, model: LatentVariableModel) -> None:
+    def __init__(self, bottleneck: ContinuousBottleneck, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.model = model
+        self.bottleneck, self.names = bottleneck, names
+
+    def forward(self, noise: Float[Tensor, "B S D"], *posterior: Float[Tensor, "B ..."]) -> Float[Tensor, "B S D"]:
+        """Draw from the posterior."""
+        encoding = dict(zip(self.names, posterior, strict=True))
+        return self.bottleneck.draw(encoding, noise)[-1].z
+
+
+class DrawPrior(nn.Module):
+    """`noise, temperature -> z`."""
+
+    def __init__(self, bottleneck: ContinuousBottleneck) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+
+    def forward(self, noise: Float[Tensor, "B N"], temperature: Float[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        """Draw from the prior."""
+        return self.bottleneck.sample(noise, temperature)
+
+
+class LogWeight(nn.Module):
+    """`x, noise, posterior parameters -> log p(x given z), log p(z), log q(z given x)`."""
+
+    def __init__(self, model: LatentVariableModel, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
 
     def forward(
-        self,
-        x: Shaped[Tensor, "B H W C"],
-        mean: Float[Tensor, "B D"],
-        log_variance: Float[Tensor, "B D"],
-        noise: Float[Tensor, "B S D"],
+        self, x: Shaped[Tensor, "B H W C"], noise: Float[Tensor, "B S D"], *posterior: Float[Tensor, "B ..."]
     ) -> tuple[Float64[Tensor, "B S"], ...]:
         """Give the three terms of the importance weights."""
-        return tuple(self.model.log_weight(x, {"mean": mean, "log_variance": log_variance}, noise))
+        encoding = dict(zip(self.names, posterior, strict=True))
+        return tuple(self.model.log_weight(x, encoding, noise))
 
 
 def graphs(
-    model: LatentVariableModel, bottleneck: GaussianBottleneck, geometry: schema.ImageGeometry
+    model: LatentVariableModel, bottleneck: ContinuousBottleneck, geometry: schema.ImageGeometry
 ) -> tuple[GraphSpec, ...]:
     """List the graphs that a model of real-valued latents has.
 
@@ -65,24 +87,50 @@ def graphs(
         geometry: of an image, of fixed size.
 
     Returns:
-        `encode`, `decode` and `log_weight`.
+        `encode` and `decode`; where its latents are drawn, `draw`, `log_weight` and, for another prior than the
+        standard normal one, `draw_prior`.
     """
-    dimensions, names = bottleneck.dimensions, bottleneck.posterior.parameter_names
-    x = data(model, geometry)
+    model = model.for_export()
+    x, dimensions = data(model, geometry), bottleneck.dimensions
     posterior = tuple(
-        schema.Tensor(name=name, dtype="float32", shape=("B", dimensions), unit=unit)
-        for name, unit in zip(names, ("latent", "log_latent_squared"), strict=True)
+        schema.Tensor(name=quantity.name, dtype="float32", shape=("B", *quantity.shape), unit=quantity.unit)
+        for quantity in bottleneck.quantities
     )
+    names = tuple(tensor.name for tensor in posterior)
     z = schema.Tensor(name="z", dtype="float32", shape=("B", dimensions), unit="latent")
-    noise = schema.Tensor(name="noise", dtype="float32", shape=("B", "S", dimensions), unit="standard_normal")
     with torch.no_grad():
         params = model.decode(torch.zeros(1, dimensions))
+    specs = [
+        GraphSpec("encode", Encode(model, names), (x,), posterior),
+        GraphSpec("decode", Decode(model), (z,), decoded(x, params)),
+    ]
+    if bottleneck.bounds_log_p:
+        specs += _drawn(model, bottleneck.for_export(), x, posterior)
+    return tuple(specs)
+
+
+def _drawn(
+    model: LatentVariableModel, bottleneck: ContinuousBottleneck, x: schema.Tensor, posterior: tuple[schema.Tensor, ...]
+) -> list[GraphSpec]:
+    """List the graphs that take noise; of the posterior they take what is more than the one z that stands for x."""
+    dimensions = bottleneck.dimensions
+    used = tuple(tensor for tensor in posterior if tensor.name in bottleneck.drawn_from)
+    names = tuple(tensor.name for tensor in used)
+    noise = schema.Tensor(
+        name="noise", dtype="float32", shape=("B", "S", bottleneck.noise_dimensions), unit="standard_normal"
+    )
+    drawn = schema.Tensor(name="z", dtype="float32", shape=("B", "S", dimensions), unit="latent")
     terms = tuple(
         schema.Tensor(name=name, dtype="float64", shape=("B", "S"), unit="nats")
         for name in ("log_p_x_given_z", "log_p_z", "log_q")
     )
-    return (
-        GraphSpec("encode", Encode(model, names), (x,), posterior),
-        GraphSpec("decode", Decode(model), (z,), decoded(x, params)),
-        GraphSpec("log_weight", LogWeight(model), (x, *posterior, noise), terms),
-    )
+    specs = [
+        GraphSpec("draw", Draw(bottleneck, names), (noise, *used), (drawn,)),
+        GraphSpec("log_weight", LogWeight(model, names), (x, noise, *used), terms),
+    ]
+    if not bottleneck.prior_is_standard_normal:
+        z = drawn.model_copy(update={"shape": ("B", dimensions)})
+        given = noise.model_copy(update={"shape": ("B", bottleneck.prior_noise_dimensions)})
+        temperature = schema.Tensor(name="temperature", dtype="float32", shape=("B",), minimum=0, unit="factor")
+        specs.append(GraphSpec("draw_prior", DrawPrior(bottleneck), (given, temperature), (z,)))
+    return specs

@@ -1,0 +1,5 @@
+"""Posteriors q(z given x): from the encoder's output to a distribution over z."""
+
+from models.posteriors.base import Posterior as Posterior
+from models.posteriors.base import Quantity as Quantity
+from models.posteriors.diagonal import DiagonalGaussianPosterior as DiagonalGaussianPosterior
