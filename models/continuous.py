@@ -76,6 +76,11 @@ class VectorBottleneck(ContinuousBottleneck):
         """Whether the prior is that one."""
         return isinstance(self.prior, StandardNormal)
 
+    @property
+    def drawn_from(self) -> tuple[str, ...]:
+        """The posterior's."""
+        return self.posterior.drawn_from
+
     def sample(self, noise: Float[Tensor, "B N"], temperature: Float[Tensor, " B"]) -> Float[Tensor, "B D"]:
         """Draw z from the prior."""
         return self.prior.sample(noise, temperature)

@@ -55,6 +55,10 @@ class Distribution(ABC):
     def detach(self) -> Self:
         """Cut the distribution from the graph that made its parameters."""
 
+    def kl_from_standard_normal(self) -> Float[Tensor, "B D"] | None:
+        """Give KL(q || N(0, I)) in nats where there is a closed form; see `models.priors.Prior.kl`."""
+        return None
+
 
 @dataclass(frozen=True)
 class DiagonalGaussian(Distribution):

@@ -4,15 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from models.autoregressive import AutoregressivePictures
 from models.continuous import VectorBottleneck
+from models.families.decoders import PixelCNNDecoderConfig
 from models.families.family import ImageFamily
 from models.families.parts import BernoulliConfig, Config, LikelihoodConfig
+from models.families.posteriors import DiagonalConfig, PosteriorConfig
+from models.families.real_priors import RealPriorConfig, StandardNormalConfig
 from models.model import LatentVariableModel
 from models.networks import ImageShape, Network
 from models.networks.conv import conv
 from models.networks.mlp import mlp
-from models.posteriors import DiagonalGaussianPosterior
-from models.priors import StandardNormal
 
 
 class MLPConfig(Config):
@@ -53,33 +55,32 @@ class ConvConfig(Config):
         )
 
 
+NetworkConfig = Annotated[MLPConfig | ConvConfig, Field(discriminator="kind")]
+
+
 class VAEConfig(ImageFamily):
-    """The `[model]` table of a recipe for a VAE; `latent` is D of z."""
+    """The `[model]` table of a recipe for a VAE; `latent` is D of z, and `decoder` stands behind the network's own."""
 
     family: Literal["vae"] = "vae"
     latent: int = Field(default=32, gt=0)
-    network: Annotated[MLPConfig | ConvConfig, Field(discriminator="kind")] = ConvConfig()
+    network: NetworkConfig = ConvConfig()
+    posterior: PosteriorConfig = DiagonalConfig()
+    prior: RealPriorConfig = StandardNormalConfig()
     likelihood: LikelihoodConfig = BernoulliConfig()
+    decoder: PixelCNNDecoderConfig | None = None
 
     def build(self, data: ImageShape) -> LatentVariableModel:
-        """Compose the model: Gaussian posterior with diagonal covariance, standard normal prior.
-
-        Args:
-            data: shape of an image.
-
-        Returns:
-            The model, freshly initialised from torch's global generator.
-
-        Raises:
-            ValueError: the network does not fit the image.
-        """
+        """Compose the model; see `ImageFamily.build`."""
         likelihood = self.likelihood.build()
-        posterior = DiagonalGaussianPosterior(self.latent)
+        posterior = self.posterior.build(self.latent)
         network = self.network.build(
             data,
-            likelihood.outputs_per_channel,
+            likelihood.outputs_per_channel if self.decoder is None else self.decoder.features,
             latent=self.latent,
             posterior_outputs=posterior.outputs,
         )
-        bottleneck = VectorBottleneck(posterior, StandardNormal(self.latent))
-        return LatentVariableModel(network.encoder, bottleneck, network.decoder, likelihood)
+        bottleneck = VectorBottleneck(posterior, self.prior.build(posterior, network.encoder, data))
+        if self.decoder is None:
+            return LatentVariableModel(network.encoder, bottleneck, network.decoder, likelihood)
+        decoder = self.decoder.build(network.decoder, data, likelihood)
+        return AutoregressivePictures(network.encoder, bottleneck, decoder, likelihood)

@@ -41,6 +41,11 @@ class Posterior(nn.Module, ABC):
         super().__init__()
         self.dimensions = dimensions
 
+    @property
+    def drawn_from(self) -> tuple[str, ...]:
+        """The names of the parameters that `distribution` needs: all of them."""
+        return tuple(quantity.name for quantity in self.quantities)
+
     @abstractmethod
     def params(self, h: Float[Tensor, "B K"]) -> dict[str, Float[Tensor, "B ..."]]:
         """Read the encoder's output as the posterior's parameters, by name."""

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from models.distributions import DiagonalGaussian, Distribution, standard_normal_log_prob
+from models.distributions import Distribution, standard_normal_log_prob
 from models.priors.base import Prior
 
 
@@ -19,5 +19,5 @@ class StandardNormal(Prior):
         return temperature.unsqueeze(1) * noise
 
     def kl(self, posterior: Distribution) -> Float[Tensor, "B D"] | None:
-        """Give the closed form for two normals, where q is one with independent dimensions."""
-        return posterior.kl_from_standard_normal() if isinstance(posterior, DiagonalGaussian) else None
+        """Give the closed form for two normals, where q is one."""
+        return posterior.kl_from_standard_normal()
