@@ -165,6 +165,18 @@ class LatentVariableModel(nn.Module):
         bound = self._weigh(x, self.bottleneck.draw(encoding, noise)).bound
         return LogWeights(bound.log_p_x_given_z, bound.log_p_z.double(), bound.log_q.double())
 
+    def exact_log_prob(self, x: Shaped[Tensor, "B H W C"]) -> Float64[Tensor, " B"] | None:
+        """Give log p(x) itself in nats, where it is known.
+
+        Args:
+            x: data.
+
+        Returns:
+            Nats; None where there are only bounds on it.
+        """
+        del x
+        return None
+
     def for_export(self) -> "LatentVariableModel":
         """Give the same model as graphs need it; see `Bottleneck.for_export`."""
         return type(self)(self.encoder, self.bottleneck.for_export(), self.decoder, self.likelihood, self.conditions)

@@ -86,7 +86,9 @@ class GatedPixelCNN(RasterPrior):
         hidden: channels between the stacks and the logits.
         dropout: of the embedded codes and before the logits, in training.
         conditions: see `CodePrior`.
-        earlier: likewise.
+        earlier: likewise, and it gives G features.
+        features: G; 0 where a place is told nothing but the codes before it.
+        outputs: numbers for each place; None for the logits of its K codes.
     """
 
     any_size = True
@@ -102,19 +104,21 @@ class GatedPixelCNN(RasterPrior):
         dropout: float,
         conditions: Mapping[str, int] | None = None,
         earlier: Features | None = None,
+        features: int = 0,
+        outputs: int | None = None,
     ) -> None:
         super().__init__(num_embeddings, conditions, earlier)
         self.channels, self.radius = channels, radius
         self.context_size = 2 * channels * layers
         self.embedding = nn.Embedding(num_embeddings, channels)
-        features = earlier.channels if earlier is not None else 0
+        features = earlier.channels if earlier is not None else features
         self.layers = nn.ModuleList(GatedLayer(channels, radius, self.condition_rows, features) for _ in range(layers))
         self.head = nn.Sequential(
             nn.ReLU(),
             nn.Conv2d(channels, hidden, 1),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Conv2d(hidden, num_embeddings, 1),
+            nn.Conv2d(hidden, num_embeddings if outputs is None else outputs, 1),
         )
         self.dropout = nn.Dropout2d(dropout)
 

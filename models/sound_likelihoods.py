@@ -37,6 +37,7 @@ def mu_law(level: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
 class SoundLikelihood(Likelihood):
     """p(x given z) over sounds, whose samples are independent given z."""
 
+    is_density = False
     half_range = 0.125
     """Amplitude for one network unit: speech is mostly quiet."""
 
@@ -58,11 +59,12 @@ class SoundGaussian(SoundLikelihood, Gaussian):
 
     Args:
         variance: `fixed` at `scale`; `shared`, one learned number for all samples that starts there; or `learned`,
-            given by the decoder for each sample.
+            given by the decoder for each sample; or `optimal`, as in `Gaussian`.
         scale: standard deviation of the amplitude, > 0.
     """
 
     min_scale = 4.0 / FULL_SCALE
+    bin_width = 1.0 / FULL_SCALE
 
     def params(self, h: Float[Tensor, "B K T"]) -> Params:
         """Take the decoder's output as `location` and `log_scale`, both in network units."""
@@ -80,9 +82,9 @@ class SoundGaussian(SoundLikelihood, Gaussian):
             Nats, float64.
         """
         level, unit = pcm(x).double(), self.half_range * FULL_SCALE
-        precision = (-params["log_scale"].double()).exp()
-        residual = (level / unit - params["location"].double()) * precision
-        return log_normal_bin(residual, precision * (0.5 / unit), level == -FULL_SCALE, level == FULL_SCALE - 1)
+        residual, log_scale = self.standardized(level / unit, params)
+        half_bin = (0.5 / unit) * (-log_scale).exp()
+        return log_normal_bin(residual, half_bin, level == -FULL_SCALE, level == FULL_SCALE - 1)
 
     def mean(self, params: Params) -> Float[Tensor, "*batch T"]:
         """Give the location, within -1 .. 1."""

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from training import checkpoint
 from training.errors import RunError
-from training.objectives import Objective
+from training.objectives import Objective, Step
 from training.recipe import Device, FitConfig
 from training.run import Run
 from training.team import Team
@@ -58,7 +58,7 @@ class Task(Protocol):
         ...
 
     def score_nats(self, model: nn.Module) -> float:
-        """Measure a model in evaluation mode: the mean bound on log p over the validation split."""
+        """Measure a model in evaluation mode over the validation split: more is better."""
         ...
 
     def pictures(self, model: nn.Module) -> dict[str, UInt8[np.ndarray, "height width C"]]:
@@ -73,10 +73,11 @@ class Progress:
     Attributes:
         step: optimiser steps done, skipped ones included.
         skipped: steps left out because the loss or its gradient was not finite.
-        best_nats: the best validation bound so far.
+        best_nats: the best validation score so far, or the last where the last weights are kept.
         best_step: the step that it was reached at.
-        stale: looks at the validation bound since then.
+        stale: looks at the validation score since then.
         figures: means over the last steps, by name with unit.
+        score_name: what the score is.
     """
 
     step: int = 0
@@ -85,17 +86,18 @@ class Progress:
     best_step: int = 0
     stale: int = 0
     figures: dict[str, float] = field(default_factory=dict)
+    score_name: str = "bound"
 
     def to_json(self) -> dict[str, Any]:
-        """Give the fields as JSON can hold them, without infinity and without figures, which begin anew."""
-        fields = {name: value for name, value in asdict(self).items() if name != "figures"}
+        """Give the counters as JSON can hold them, without infinity; figures begin anew."""
+        fields = {name: value for name, value in asdict(self).items() if name not in ("figures", "score_name")}
         return fields | {"best_nats": self.best_nats if self.best_step else None}
 
     @classmethod
-    def from_json(cls, counters: dict[str, Any]) -> "Progress":
+    def from_json(cls, counters: dict[str, Any], score_name: str) -> "Progress":
         """Read what `to_json` gave."""
         best = counters["best_nats"]
-        return cls(**(counters | {"best_nats": -math.inf if best is None else best}))
+        return cls(**(counters | {"best_nats": -math.inf if best is None else best, "score_name": score_name}))
 
 
 def learning_rate(config: FitConfig, step: int) -> float:
@@ -192,14 +194,23 @@ class Fit:
         )
         self.objective.to(self.fabric.device)
         self.average.to(self.fabric.device).eval()
+        self.groups = {
+            group: [weight for weight in weights if weight.requires_grad]
+            for group, weights in self.objective.groups().items()
+        }
         self.optimizers = {
             group: torch.optim.AdamW(
                 parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
             )
-            for group, parameters in self.objective.groups().items()
+            for group, parameters in self.groups.items()
         }
-        self.progress = Progress()
+        self.progress = Progress(score_name=self.objective.score_name)
         self._recent: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_WINDOW))
+
+    @property
+    def scored(self) -> str:
+        """The name of the figure that the objective scores by."""
+        return f"{self.objective.score_name}_nats"
 
     @property
     def averaged(self) -> nn.Module:
@@ -217,7 +228,7 @@ class Fit:
         checkpoint.load_module(self.average, state.part("average"), self.run.last)
         for group, optimizer in self.optimizers.items():
             checkpoint.load_optimizer(optimizer, state.part(f"optimizer.{group}"))
-        self.progress = Progress.from_json(state.counters)
+        self.progress = Progress.from_json(state.counters, self.objective.score_name)
 
     def save(self) -> None:
         """Write the last checkpoint."""
@@ -231,18 +242,19 @@ class Fit:
         checkpoint.write(self.run.last, parts, self.progress.to_json())
 
     def loop(self) -> Progress:
-        """Step until the recipe's steps are done, the bound has stopped rising, or SIGINT or SIGTERM asks to stop."""
+        """Step until the recipe's steps are done, the score has stopped rising, or SIGINT or SIGTERM asks to stop."""
         hidden = not self.team.leads
         bar = tqdm(
             total=self.config.steps, initial=self.progress.step, unit="step", desc=self.task.name, disable=hidden
         )
         with bar, _stop_requested() as stop:
             while self.progress.step < self.config.steps and self.progress.stale < self.config.patience:
-                bound = self.step()
+                score = self.step()
                 self.progress.step += 1
                 stopping = self.team.any(stop.is_set())
                 bar.update()
-                bar.set_postfix_str(f"bound {bound:.2f} best {self.progress.best_nats:.2f} nats", refresh=False)
+                told = f"{self.objective.score_name} {score:.2f} best {self.progress.best_nats:.2f} nats"
+                bar.set_postfix_str(told, refresh=False)
                 if self.progress.step % self.config.validate_every == 0 or self.progress.step == self.config.steps:
                     self.look()
                 elif self.progress.step % self.config.checkpoint_every == 0 or stopping:
@@ -253,7 +265,7 @@ class Fit:
         return self.progress
 
     def step(self) -> float:
-        """Do one optimiser step for every group; give the batch's mean bound in nats."""
+        """Do one optimiser step for every group whose turn it is; give the batch's mean score in nats."""
         step, config = self.progress.step, self.config
         self.team.seed(config.seed, step)
         batch = tuple(self.team.share(tensor).to(self.fabric.device) for tensor in self.task.batch(step))
@@ -261,9 +273,9 @@ class Fit:
         with self.fabric.autocast():
             for part in self.objective.steps(*batch):
                 followed = self.team.means(
-                    {"bound_nats": part.log_p_nats, f"{part.group}_loss": part.loss, **part.figures}
+                    {self.scored: part.log_p_nats, f"{part.group}_loss": part.loss, **part.figures}
                 )
-                self._minimise(part.group, part.loss, followed[f"{part.group}_loss"])
+                self._minimise(part, followed[f"{part.group}_loss"])
                 self._follow(followed)
         self.average.update_parameters(self.objective.model)
         if step % _LOG_EVERY == 0 or step == config.steps - 1:
@@ -271,19 +283,18 @@ class Fit:
             schedule = {"learning_rate": learning_rate(config, step), "skipped_steps": float(self.progress.skipped)}
             figures = self.progress.figures | schedule
             self.fabric.log_dict({f"train/{name}": value for name, value in figures.items()}, step=step)
-        return self._recent["bound_nats"][-1]
+        return self._recent[self.scored][-1]
 
     def _follow(self, figures: dict[str, float]) -> None:
         """Keep the figures of the last steps."""
         for name, value in figures.items():
             self._recent[name].append(value)
 
-    def _minimise(self, group: str, loss: torch.Tensor, mean_loss: float) -> None:
-        """Take a gradient step, or skip and count it where the loss or the gradient is not finite."""
-        optimizer = self.optimizers[group]
+    def _minimise(self, part: Step, mean_loss: float) -> None:
+        """Take a gradient step of one group, or skip and count it where the loss or the gradient is not finite."""
+        optimizer, parameters = self.optimizers[part.group], self.groups[part.group]
         optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        parameters = self.objective.groups()[group]
+        torch.autograd.backward(part.loss, inputs=parameters, retain_graph=part.shares_graph)
         self.team.average_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip)
         if not (math.isfinite(mean_loss) and torch.isfinite(norm)):
@@ -294,11 +305,11 @@ class Fit:
         optimizer.step()
 
     def look(self) -> None:
-        """Measure the validation bound of the averaged weights, keep them if they are the best, log pictures."""
+        """Measure the averaged weights on the validation split, keep them if they are the best, log pictures."""
         progress = self.progress
         score = self.team.from_leader(lambda: self.task.score_nats(self.averaged))
-        self.fabric.log_dict({"validation/bound_nats": score}, step=progress.step)
-        if score > progress.best_nats:
+        self.fabric.log_dict({f"validation/{self.scored}": score}, step=progress.step)
+        if score > progress.best_nats or self.objective.keeps == "last":
             progress.best_nats, progress.best_step, progress.stale = score, progress.step, 0
             counters = {"step": progress.step, "validation_nats": score} | self.task.origin
             if self.team.leads:

@@ -9,7 +9,6 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.autoregressive import AutoregressiveModel
 from models.families import build as build_family
 from models.model import LatentVariableModel
 from training import pictures, spectrograms
@@ -17,12 +16,14 @@ from training.data import Recordings, Splits, load
 from training.data.splits import Labels
 from training.errors import RecipeError, RunError
 from training.fit import Fit, Progress, batch_indices
-from training.objectives import SGVB
+from training.objectives import DataFacts, ModelObjective
+from training.objectives.ppca import MomentsConfig
+from training.ppca import fit_moments
 from training.recipe import Recipe
 from training.run import Run
 
 _VALIDATION_BATCH = 500
-_VALIDATION_PIXELS = 2**20
+_VALIDATION_NUMBERS = 2**20
 _FEW_OUTPUTS = 16
 """Numbers for a pixel or sample from which on fewer of them are validated at a time."""
 _PICTURE_EXAMPLES = 32
@@ -45,10 +46,11 @@ class ModelTask:
         self.origin: dict[str, str] = {}
         self.validation = splits.validation.fixed()
 
-    def objective(self) -> SGVB:
+    def objective(self) -> ModelObjective:
         """Make the objective with a fresh model."""
         model = build(self.recipe, self.splits)
-        self.fitted = SGVB(model, self.recipe.objective, variance(self.splits))
+        facts = DataFacts(len(self.splits.train), variance(self.splits), self.splits.train.shape)
+        self.fitted = self.recipe.objective.build(model, facts)
         return self.fitted
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
@@ -60,7 +62,7 @@ class ModelTask:
         return torch.from_numpy(examples.batch(indices, random)), *known
 
     def score_nats(self, model: nn.Module) -> float:
-        """Give the mean ELBO over the validation split, less the auxiliary loss of sounds where the recipe has one."""
+        """Give the objective's mean score over the validation split."""
         examples = self.splits.validation
         return validation_score(cast("LatentVariableModel", model), self.validation, examples.conditions, self.fitted)
 
@@ -87,9 +89,9 @@ def variance(splits: Splits) -> float:
 
 @torch.no_grad()
 def validation_score(
-    model: LatentVariableModel, x: NDArray[np.generic], conditions: Mapping[str, Labels], objective: SGVB
+    model: LatentVariableModel, x: NDArray[np.generic], conditions: Mapping[str, Labels], objective: ModelObjective
 ) -> float:
-    """Give the mean ELBO over a split, one sample each, less the objective's auxiliary loss where it has one.
+    """Give an objective's mean score over a split.
 
     Args:
         model: in evaluation mode.
@@ -102,18 +104,16 @@ def validation_score(
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
+    shape = (objective.score_samples, model.bottleneck.noise_dimensions)
+    numbers = shape[0] * x[0].size * max(1, model.likelihood.outputs_per_channel // _FEW_OUTPUTS)
+    size = max(1, min(_VALIDATION_BATCH, _VALIDATION_NUMBERS // numbers))
     total = 0.0
-    numbers = x[0].size * max(1, model.likelihood.outputs_per_channel // _FEW_OUTPUTS)
-    size = max(1, min(_VALIDATION_BATCH, _VALIDATION_PIXELS // numbers))
     for first in range(0, len(x), size):
         part = slice(first, first + size)
         batch = torch.from_numpy(x[part]).to(device)
         known = {name: torch.from_numpy(conditions[name][part]).to(device) for name in model.conditions}
-        noise = torch.randn(len(batch), 1, model.bottleneck.noise_dimensions, generator=generator).to(device)
-        found = model(batch, noise, known)
-        total += found.bound.elbo.sum().item()
-        auxiliary = objective.auxiliary_nats(batch, found.params)
-        total -= 0.0 if auxiliary is None else auxiliary.double().sum().item()
+        noise = torch.randn(len(batch), *shape, generator=generator).to(device)
+        total += objective.score(model, batch, noise, known).double().sum().item()
     return total / len(x)
 
 
@@ -127,9 +127,11 @@ def build(recipe: Recipe, splits: Splits) -> LatentVariableModel:
         model = build_family(recipe.model, splits.train.shape)
     except ValueError as error:
         raise RecipeError(f"the model does not fit the data: {error}") from error
-    if recipe.objective.spectral_weight and isinstance(model, AutoregressiveModel):
+    if recipe.objective.weighs != model.bottleneck.bounds_log_p:
+        has, kind = ("a", "sgvb") if model.bottleneck.bounds_log_p else ("no", "reconstruction")
         raise RecipeError(
-            "objective.spectral_weight compares spectra of means, which a decoder sample by sample has not; set it to 0"
+            f"a model of family {recipe.model.family!r} has {has} bound on log p(x), which objective.kind "
+            f"{recipe.objective.kind!r} does not fit; set it to {kind!r}"
         )
     for name, count in model.conditions.items():
         found = len(splits.conditions.get(name, ()))
@@ -161,6 +163,9 @@ def fit(run: Run, recipe: Recipe, *, resume: bool) -> Progress:
     _check(recipe, splits)
     if not resume:
         run.check_free()
+    if isinstance(recipe.objective, MomentsConfig):
+        torch.manual_seed(recipe.fit.seed)
+        return fit_moments(run, recipe, build(recipe, splits), recipe.objective, splits)
     state = Fit(run, ModelTask(recipe, splits))
     if resume and run.last.exists():
         state.resume()

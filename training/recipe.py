@@ -13,7 +13,7 @@ from models.families.pixelcnn import PixelCNNConfig
 from models.families.priors import PriorModelConfig
 from training.data import DataConfig
 from training.errors import RecipeError
-from training.objectives import SGVBConfig
+from training.objectives import ObjectiveConfig, SGVBConfig
 
 Device = Literal["auto", "cpu", "cuda"]
 Table = TypeVar("Table", bound=BaseModel)
@@ -115,7 +115,7 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     data: DataConfig
     model: FamilyConfig
-    objective: SGVBConfig = SGVBConfig()
+    objective: ObjectiveConfig = SGVBConfig()
     fit: FitConfig = FitConfig()
     prior: PriorConfig | None = None
     card: CardConfig = CardConfig()

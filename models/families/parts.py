@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.likelihoods import Bernoulli, DiscretizedGaussian, Likelihood, Variance
+from models.likelihoods import (
+    Bernoulli,
+    Categorical,
+    DiscretizedGaussian,
+    Likelihood,
+    LogisticMixture,
+    Variance,
+)
 
 
 class Config(BaseModel):
@@ -46,4 +53,27 @@ class GaussianConfig(LikelihoodPart):
         return DiscretizedGaussian(self.variance, self.scale)
 
 
-LikelihoodConfig = Annotated[BernoulliConfig | GaussianConfig, Field(discriminator="kind")]
+class LogisticMixtureConfig(LikelihoodPart):
+    """uint8 pixels under so many logistic densities integrated over each value's bin, for each channel its own."""
+
+    kind: Literal["logistic-mixture"] = "logistic-mixture"
+    mixtures: int = Field(default=5, gt=0, le=64)
+
+    def build(self) -> Likelihood:
+        """Make the likelihood."""
+        return LogisticMixture(self.mixtures)
+
+
+class CategoricalConfig(LikelihoodPart):
+    """A probability for each of the 256 values of every channel of a pixel."""
+
+    kind: Literal["categorical"] = "categorical"
+
+    def build(self) -> Likelihood:
+        """Make the likelihood."""
+        return Categorical()
+
+
+LikelihoodConfig = Annotated[
+    BernoulliConfig | GaussianConfig | LogisticMixtureConfig | CategoricalConfig, Field(discriminator="kind")
+]

@@ -18,19 +18,9 @@ class PixelCNNConfig(LinkConfig):
     layers: int = Field(default=8, gt=0)
     radius: int = Field(default=1, gt=0)
     hidden: int = Field(default=256, gt=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
 
     def build(self, grid: CodeGrid, earlier: Sequence[CodeGrid], conditions: Mapping[str, int]) -> GatedPixelCNN:
-        """Make the prior, freshly initialised from torch's global generator.
-
-        Args:
-            grid: whose codes.
-            earlier: the grids before it in the chain.
-            conditions: names of what it is conditioned on, with the number of classes of each.
-
-        Returns:
-            The prior.
-        """
+        """Make the prior; see `LinkConfig.build`."""
         return GatedPixelCNN(
             grid.num_embeddings,
             channels=self.channels,

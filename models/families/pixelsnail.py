@@ -20,7 +20,6 @@ class PixelSNAILConfig(LinkConfig):
     heads: int = Field(default=4, gt=0)
     radius: int = Field(default=1, gt=0)
     hidden: int = Field(default=256, gt=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -31,16 +30,7 @@ class PixelSNAILConfig(LinkConfig):
         return self
 
     def build(self, grid: CodeGrid, earlier: Sequence[CodeGrid], conditions: Mapping[str, int]) -> PixelSNAIL:
-        """Make the prior, freshly initialised from torch's global generator.
-
-        Args:
-            grid: whose codes.
-            earlier: the grids before it in the chain.
-            conditions: names of what it is conditioned on, with the number of classes of each.
-
-        Returns:
-            The prior.
-        """
+        """Make the prior; see `LinkConfig.build`."""
         return PixelSNAIL(
             grid.num_embeddings,
             grid.shape,

@@ -17,7 +17,6 @@ class TransformerConfig(LinkConfig):
     channels: int = Field(default=192, gt=0)
     heads: int = Field(default=6, gt=0)
     layers: int = Field(default=6, gt=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -26,16 +25,7 @@ class TransformerConfig(LinkConfig):
         return self
 
     def build(self, grid: CodeGrid, earlier: Sequence[CodeGrid], conditions: Mapping[str, int]) -> Transformer:
-        """Make the prior, freshly initialised from torch's global generator.
-
-        Args:
-            grid: whose codes.
-            earlier: the grids before it in the chain.
-            conditions: names of what it is conditioned on, with the number of classes of each.
-
-        Returns:
-            The prior.
-        """
+        """Make the prior; see `LinkConfig.build`."""
         return Transformer(
             grid.num_embeddings,
             grid.shape,

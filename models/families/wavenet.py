@@ -19,19 +19,9 @@ class WaveNetConfig(LinkConfig):
     cycles: int = Field(default=2, gt=0)
     layers: int = Field(default=6, gt=0, le=16)
     hidden: int = Field(default=256, gt=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
 
     def build(self, grid: CodeGrid, earlier: Sequence[CodeGrid], conditions: Mapping[str, int]) -> WaveNet:
-        """Make the prior, freshly initialised from torch's global generator.
-
-        Args:
-            grid: whose codes.
-            earlier: the grids before it in the chain.
-            conditions: names of what it is conditioned on, with the number of classes of each.
-
-        Returns:
-            The prior.
-        """
+        """Make the prior; see `LinkConfig.build`."""
         return WaveNet(
             grid.num_embeddings,
             grid.shape,
