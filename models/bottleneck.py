@@ -22,7 +22,8 @@ class Level:
         codes: the integers of this level, where it is quantised.
         log_q: log q(z given x), nats.
         log_p: log p(z), nats.
-        kl: KL(q || p) of each dimension in closed form, nats; None where there is none.
+        kl: KL(q || p) of each dimension, nats, in closed form given the samples of the levels above, where there are
+            some; None where there is none.
         penalty: an auxiliary loss such as commitment, never a part of a bound.
     """
 

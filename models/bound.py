@@ -19,7 +19,8 @@ class Bound:
         log_p_x_given_z: nats.
         log_p_z: nats, all levels.
         log_q: nats, all levels.
-        kl: the closed form of the rate by latent dimension, nats; None where there is none.
+        kl: the rate by latent dimension, nats, in closed form given the samples of the levels above, where there are
+            some; None where there is none.
     """
 
     log_p_x_given_z: Float64[Tensor, "B S"]
@@ -39,7 +40,7 @@ class Bound:
 
     @property
     def rate(self) -> Float64[Tensor, " B"]:
-        """KL(q || p): in closed form where there is one, else sampled."""
+        """KL(q || p): by `kl` where there is one, else sampled."""
         return self.sampled_rate if self.kl is None else self.kl.double().sum(1)
 
     @property
