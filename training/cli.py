@@ -1,4 +1,4 @@
-"""The command line: `python -m training fit|fit-prior|fit-classifier|evaluate|export`."""
+"""The command line: `python -m training fit|fit-prior|fit-classifier|evaluate|rate-distortion|export`."""
 
 import argparse
 import sys
@@ -11,7 +11,11 @@ from artifact.manifest import Precision
 from artifact.store import Store
 from training.data import load
 from training.errors import ExportError, RecipeError, TrainingError
-from training.evaluate import evaluate_run, table
+from training.evaluate import IMPORTANCE_SAMPLES, evaluate_run, table
+from training.evaluation import rate_distortion
+from training.evaluation.ais import Annealing, Start
+from training.evaluation.disentanglement import disentanglement_of_run
+from training.evaluation.estimates import Asked, estimates_of_run
 from training.evaluation.fit_classifier import ClassifierRecipe, fit_classifier
 from training.evaluation.report import curves_of_folder, curves_of_split, judge_run
 from training.export import export
@@ -58,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     two = commands.add_parser("evaluate", help="measure a run on a split and store the figures", epilog=_OVERRIDES)
     two.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     two.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    two.add_argument("--samples", type=int, default=100, help="importance samples of the IWAE bound (default: 100)")
+    two.add_argument("--samples", type=int, help="importance samples of the IWAE bound (default: 100)")
     two.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     two.add_argument("--limit", type=int, help="only the first so many examples")
     two.add_argument(
@@ -69,16 +73,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     two.add_argument("--classifier", type=Path, help="run of a classifier, to judge reconstructions and samples by")
     two.add_argument("--draws", type=int, default=500, help="samples that it judges (default: 500)")
+    _add_estimates(two)
     other = commands.add_parser("fit-classifier", help="fit a classifier, to judge models by", epilog=_OVERRIDES)
     other.add_argument("recipe", type=Path, help="recipe (.toml) with a [classifier] table")
     other.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
     other.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    several = commands.add_parser("rate-distortion", help="draw evaluated runs by rate and distortion")
+    several.add_argument("runs", type=Path, nargs="+", help="folders of runs of models of real-valued latents")
+    several.add_argument("--output", type=Path, default=Path("rate-distortion.png"), help="picture, beside it JSON")
     three = commands.add_parser("export", help="write a run's graphs and publish them", epilog=_OVERRIDES)
     three.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     three.add_argument("--store", type=Path, default=Path("pretrained"), help="where to publish (default: pretrained)")
     three.add_argument("--variants", default="", help="precisions to publish it in as well, by commas: fp16")
     three.add_argument("--show", type=Path, help="folder of pictures to show in the card, in place of the test split's")
     return parser
+
+
+def _add_estimates(parser: argparse.ArgumentParser) -> None:
+    """Declare what `evaluate` can measure besides of models of real-valued latents."""
+    parser.add_argument("--monte-carlo", type=int, default=0, help="draws from the prior, to estimate log p(x) by")
+    parser.add_argument("--ais", type=int, default=0, metavar="CHAINS", help="annealed chains an example, for log p(x)")
+    parser.add_argument("--ais-steps", type=int, default=500, help="steps of each chain (default: 500)")
+    parser.add_argument("--leapfrogs", type=int, default=10, help="leapfrog steps of each of these (default: 10)")
+    parser.add_argument(
+        "--ais-start", choices=get_args(Start), default="prior", help="where they start (default: prior)"
+    )
+    parser.add_argument("--bdmc", action="store_true", help="with --ais, chains from both sides on simulated data")
+    parser.add_argument("--estimated", type=int, default=100, help="examples for these estimates (default: 100)")
+    parser.add_argument("--disentanglement", action="store_true", help="score latents by the known factors of the data")
 
 
 def _overrides(words: Sequence[str]) -> dict[str, str]:
@@ -138,7 +160,7 @@ def _summary(run: Run, progress: Progress) -> str:
     """Say how a fit ended."""
     figures = ", ".join(f"{name} {value:.4g}" for name, value in progress.figures.items())
     return (
-        f"{run.path}: {progress.step} steps, {progress.skipped} skipped, best validation bound "
+        f"{run.path}: {progress.step} steps, {progress.skipped} skipped, best validation {progress.score_name} "
         f"{progress.best_nats:.3f} nats at step {progress.best_step}; means over the last steps: {figures}"
     )
 
@@ -158,8 +180,13 @@ def _run_of(path: Path, overrides: dict[str, str]) -> Run:
 
 def _evaluate(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Measure a run and print the figures."""
-    if options.samples < 1 or options.draws < 2 or (options.limit is not None and options.limit < 1):
+    if (
+        (options.samples is not None and options.samples < 1)
+        or options.draws < 2
+        or (options.limit is not None and options.limit < 1)
+    ):
         raise RecipeError("--samples and --limit are at least 1, --draws is at least 2")
+    asked = _asked(options)
     _refuse(overrides, ("data.",), "the model is fitted")
     run = _run_of(options.run, overrides)
     splits = load(run.recipe(overrides).data)
@@ -174,6 +201,35 @@ def _evaluate(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         print(curves_of_split(run, splits, options.split, options.limit).table())
     if options.classifier is not None:
         print(table(judge_run(run, splits, options.split, Run(options.classifier), options.draws, options.seed)))
+    if asked is not None:
+        print(table(estimates_of_run(run, splits, options.split, asked)))
+    if options.disentanglement:
+        print(table(disentanglement_of_run(run, splits, options.split, options.seed)))
+    return 0
+
+
+def _asked(options: argparse.Namespace) -> Asked | None:
+    """Read which estimates of log p(x) are asked for."""
+    if min(options.monte_carlo, options.ais) < 0 or min(options.ais_steps, options.leapfrogs, options.estimated) < 1:
+        raise RecipeError(
+            "--ais-steps, --leapfrogs and --estimated are at least 1, --monte-carlo and --ais at least 0, for none"
+        )
+    if options.bdmc and not options.ais:
+        raise RecipeError("--bdmc needs chains; add --ais CHAINS, such as --ais 16")
+    if not options.monte_carlo and not options.ais:
+        return None
+    chains = Annealing(options.ais, options.ais_steps, options.leapfrogs, options.ais_start) if options.ais else None
+    samples = options.samples or IMPORTANCE_SAMPLES
+    return Asked(options.estimated, samples, options.monte_carlo, chains, options.bdmc, options.seed)
+
+
+def _rate_distortion(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Draw runs by rate and distortion."""
+    if overrides:
+        raise RecipeError(f"--{next(iter(overrides))} cannot be set here, the runs are evaluated; leave it out")
+    note, points = rate_distortion.points_of_runs([Run(path) for path in options.runs])
+    rate_distortion.write(note, points, options.output)
+    print(rate_distortion.table(points))
     return 0
 
 
@@ -214,5 +270,6 @@ _COMMANDS = {
     "fit-prior": _fit_prior,
     "fit-classifier": _fit_classifier,
     "evaluate": _evaluate,
+    "rate-distortion": _rate_distortion,
     "export": _export,
 }

@@ -4,25 +4,32 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from artifact import manifest as schema
 from artifact.noise import POSTERIOR_STREAM, PRIOR_STREAM
 from artifact.store import file_sha256
-from models.autoregressive import AutoregressiveModel
+from models.autoregressive import AutoregressiveModel, AutoregressivePictures
 from models.bottleneck import DiscreteBottleneck
 from models.continuous import ContinuousBottleneck
 from models.receptive_field import halos
 from training import codes
 from training.draft import Draft
 from training.errors import ExportError
+from training.evaluation.collapse import kl_per_dimension
 from training.graphs import prior as prior_graphs
 from training.graphs.discrete import level_downsampling
 from training.graphs.spec import GraphSpec
 from training.graphs.write import OPSET
+from training.posterior_collapse import collapse_warnings
 
 _NOISE_STREAMS = {"draw": POSTERIOR_STREAM, "log_weight": POSTERIOR_STREAM, "draw_prior": PRIOR_STREAM}
 """The noise stream of each graph that takes noise; `draw` gives the very samples that `log_weight` weighs."""
+
+_OF_DENSITY = (
+    "its log p is a density over real-valued grey levels, not a probability of pixels: it is no code length, has no "
+    "bits per dimension, and compares with other densities over grey levels of the same pictures alone"
+)
 
 
 def describe(
@@ -72,7 +79,7 @@ def describe(
         ),
         decoder="autoregressive" if isinstance(draft.model, AutoregressiveModel) else "parallel",
         capabilities=_capabilities(draft),
-        bound="elbo" if draft.model.bottleneck.bounds_log_p else None,
+        bound=_bound(draft, roles),
         parity=parity,
         metrics=measured["metrics"],
         metrics_note=measured["note"],
@@ -137,10 +144,21 @@ def _windows(draft: Draft) -> schema.Windows | None:
 
 
 def _warnings(draft: Draft) -> tuple[str, ...]:
-    """Say what a user should know: of codebooks whether they have collapsed, on held-out data."""
-    if not isinstance(draft.model.bottleneck, DiscreteBottleneck):
+    """Say what a user should know: whether codebooks or posteriors have collapsed, on held-out data."""
+    bottleneck = draft.model.bottleneck
+    if isinstance(bottleneck, DiscreteBottleneck):
+        return codes.collapse_warnings(bottleneck, [codes.encode(draft.model, draft.images[0])])
+    if not bottleneck.bounds_log_p:
         return ()
-    return codes.collapse_warnings(draft.model.bottleneck, [codes.encode(draft.model, draft.images[0])])
+    density = (_OF_DENSITY,) if draft.model.likelihood.is_density else ()
+    return density + collapse_warnings(kl_per_dimension(draft.model, draft.images[0]).tolist())
+
+
+def _bound(draft: Draft, roles: Mapping[str, schema.Graph]) -> Literal["exact", "elbo"] | None:
+    """Say what is known of log p(x)."""
+    if not draft.model.bottleneck.bounds_log_p:
+        return None
+    return "exact" if "exact" in roles else "elbo"
 
 
 def _code_prior(draft: Draft, roles: dict[str, schema.Graph], files: dict[str, str]) -> schema.CodePrior | None:
@@ -155,13 +173,18 @@ def _code_prior(draft: Draft, roles: dict[str, schema.Graph], files: dict[str, s
 
 
 def _capabilities(draft: Draft) -> tuple[schema.Capability, ...]:
-    """Say what the model can answer: it samples where it has a prior, and compresses where it has codes."""
+    """Say what the model can answer: it samples where it has a prior, and compresses where it has codes.
+
+    A picture that is drawn pixel by pixel can be encoded and weighed alone, since there is no graph that decodes.
+    """
     bottleneck = draft.model.bottleneck
     discrete = isinstance(bottleneck, DiscreteBottleneck)
     has_prior = draft.prior is not None if discrete else bottleneck.bounds_log_p
     samples: tuple[schema.Capability, ...] = ("sample",) if has_prior else ()
     bounds: tuple[schema.Capability, ...] = ("likelihood",) if bottleneck.bounds_log_p else ()
     packs: tuple[schema.Capability, ...] = ("compress", "decompress") if discrete else ()
+    if isinstance(draft.model, AutoregressivePictures):
+        return ("encode", *bounds)
     return ("encode", "decode", "reconstruct", *samples, *bounds, *packs)
 
 

@@ -1,10 +1,8 @@
 """Evaluation: bounds with their standard errors, distortion and latent statistics of a run, over a whole split."""
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -15,24 +13,37 @@ from tqdm import tqdm
 from artifact.bounds import BoundAccumulator, BoundEstimate, bits_per_dim
 from artifact.noise import POSTERIOR_STREAM, batch_normal
 from media.distortion import mse, psnr_db
+from models.autoregressive import TeacherForcedModel
 from models.bottleneck import DiscreteBottleneck
-from models.continuous import ContinuousBottleneck
 from models.model import LatentVariableModel
 from training.data import Splits
-from training.errors import RunError
 from training.evaluate_codes import evaluate_codes, finite_mean
+from training.evaluation import collapse
+from training.evaluation.batches import in_batches
+from training.evaluation.latents import continuous as continuous
+from training.evaluation.latents import weighable
+from training.evaluation.marginal import noise_of_mean, standard_error
 from training.fit_model import variance
 from training.markov import codes_to_learn
 from training.run import Run, write_text
 
 Split = Literal["train", "validation", "test"]
 
+IMPORTANCE_SAMPLES = 100
+"""Of the IWAE bound, where nothing else is asked for."""
+
 _ACTIVE_VARIANCE = 0.01
 _ENCODE_BATCH = 500
 _DECODER_ROWS = 64
+_DRAWN = 100
+"""Pictures that a decoder draws pixel by pixel for the distortion, one after the other."""
 _OF_ENTROPIES = (
     "Entropies are those of the counts of this very set: where pairs of codes are few, that of order 1 is lower than "
     "any model could reach; `markov` is what a chain learned from the training split needs."
+)
+_OF_INFORMATION = (
+    ". The mutual information is at most the logarithm of the number of examples that it is estimated from: near this "
+    "it is only known to be no smaller, and the aggregate KL to be no larger"
 )
 
 
@@ -42,11 +53,13 @@ class Evaluation:
 
     Attributes:
         metrics: figures by name, names with units.
-        bounds: the bounds of every example.
+        bounds: of every example; None where the model has none.
+        collapse: how its latents are used; likewise.
     """
 
     metrics: dict[str, float]
-    bounds: BoundEstimate
+    bounds: BoundEstimate | None
+    collapse: collapse.CollapseReport | None
 
 
 def bounds(
@@ -69,35 +82,22 @@ def bounds(
     Returns:
         The bounds, `[N]`.
     """
-    batch = max(1, _DECODER_ROWS // samples)
-    firsts = range(0, len(images), batch)
 
-    def measure(first: int) -> BoundEstimate:
-        return _batch_bounds(model, images[first : first + batch], first, samples, seed)
+    def measure(part: slice) -> BoundEstimate:
+        return _batch_bounds(model, images[part], part.start, samples, seed)
 
     bar = tqdm(total=len(images) * samples, unit="sample", unit_scale=True, desc="bounds", disable=not progress)
     parts: list[BoundEstimate] = []
     total, done = 0.0, 0
-    with bar, _one_thread_each() as workers, ThreadPoolExecutor(workers) as pool:
-        for part in pool.map(measure, firsts):
+    with bar:
+        for part in in_batches(len(images), max(1, _DECODER_ROWS // samples), measure):
             parts.append(part)
             total += float(part.iwae_nats.sum())
             done += len(part.iwae_nats)
             bar.update(len(part.iwae_nats) * samples)
             bar.set_postfix_str(f"iwae {total / done:.3f} nats", refresh=False)
-    names = BoundEstimate.__dataclass_fields__
+    names = [field.name for field in fields(BoundEstimate)]
     return BoundEstimate(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[int]:
-    """Give the number of workers: many single-threaded runs do more than one run on many threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
 
 
 @torch.inference_mode()
@@ -128,7 +128,6 @@ def active_units(means: Float64[np.ndarray, "N D"]) -> int:
     return int((means.var(axis=0) > _ACTIVE_VARIANCE).sum())
 
 
-@torch.inference_mode()
 def evaluate(
     model: LatentVariableModel,
     images: UInt8[np.ndarray, "N H W C"],
@@ -137,7 +136,7 @@ def evaluate(
     seed: int,
     progress: bool = False,
 ) -> Evaluation:
-    """Measure a model on a split.
+    """Measure a model on a split; of one without a bound only how far its reconstructions are from the pictures.
 
     Args:
         model: in evaluation mode, on the CPU.
@@ -147,67 +146,89 @@ def evaluate(
         progress: show a bar.
 
     Returns:
-        The figures and the bounds behind them.
+        The figures and what is behind them.
+
+    Raises:
+        RunError: the model's latents are of another kind.
     """
-    means, rates, errors, ratios = [], [], [], []
-    bottleneck = continuous(model)
-    for first in range(0, len(images), _ENCODE_BATCH):
-        x = images[first : first + _ENCODE_BATCH]
-        posterior = model.encode(torch.from_numpy(x))
-        kl = bottleneck.kl(posterior)
-        if kl is not None:
-            rates.append(kl.double().sum(1).numpy())
-        point = bottleneck.point(posterior)
-        reconstruction = model.mean(point).round().clamp(0, 255).to(torch.uint8).numpy()
-        means.append(point.double().numpy())
-        errors.append(mse(x, reconstruction))
-        ratios.append(psnr_db(x, reconstruction, peak=255.0))
+    metrics = {"examples": float(len(images))}
+    if not continuous(model).bounds_log_p:
+        return Evaluation(metrics | _distortion(model, images), None, None)
     estimate = bounds(model, images, samples=samples, seed=seed, progress=progress)
-    count, dimensions = len(images), int(np.prod(images.shape[1:]))
-    psnr = np.concatenate(ratios)
-    metrics = {
-        "examples": float(count),
-        "importance_samples": float(samples),
+    report = collapse.report(model, images, seed=seed, progress=progress)
+    metrics |= {"importance_samples": float(samples)} | _bound_figures(model, images, estimate)
+    metrics |= _distortion(model, images) | _closed_form_rate(model, images, report) | report.figures()
+    return Evaluation(metrics, estimate, report)
+
+
+def _bound_figures(
+    model: LatentVariableModel, images: UInt8[np.ndarray, "N H W C"], estimate: BoundEstimate
+) -> dict[str, float]:
+    """Average bounds over examples; bits a dimension are those of the tightest, where it is a code length."""
+    figures = {
         "elbo_nats": float(estimate.elbo_nats.mean()),
-        "elbo_standard_error_nats": _standard_error(estimate.elbo_nats),
+        "elbo_standard_error_nats": standard_error(estimate.elbo_nats),
         "reconstruction_nats": float(estimate.reconstruction_nats.mean()),
         "kl_nats": float(estimate.kl_nats.mean()),
         "iwae_nats": float(estimate.iwae_nats.mean()),
-        "iwae_standard_error_nats": _standard_error(estimate.iwae_nats),
-        "iwae_noise_standard_error_nats": float(
-            np.sqrt(np.nan_to_num(estimate.iwae_standard_error_nats**2).sum()) / count
-        ),
+        "iwae_standard_error_nats": standard_error(estimate.iwae_nats),
+        "iwae_noise_standard_error_nats": noise_of_mean(estimate.iwae_standard_error_nats),
         "effective_sample_size": float(estimate.effective_sample_size.mean()),
-        "bits_per_dim": float(bits_per_dim(estimate.iwae_nats, dimensions).mean()),
-        "mse": float(np.concatenate(errors).mean()),
-        "psnr_db": finite_mean(psnr),
-        "active_units": float(active_units(np.concatenate(means))),
     }
-    if rates:
-        metrics["kl_closed_form_nats"] = float(np.concatenate(rates).mean())
-    return Evaluation(metrics, estimate)
+    tightest, exact = estimate.iwae_nats, _exact(model, images)
+    if exact is not None:
+        tightest = exact
+        figures |= {"exact_nats": float(exact.mean()), "exact_standard_error_nats": standard_error(exact)}
+    if not model.likelihood.is_density:
+        figures["bits_per_dim"] = float(bits_per_dim(tightest, int(np.prod(images.shape[1:]))).mean())
+    return figures
 
 
-def _standard_error(values: Float64[np.ndarray, " N"]) -> float:
-    """Give the standard error of a mean over examples."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+@torch.inference_mode()
+def _exact(model: LatentVariableModel, images: UInt8[np.ndarray, "N H W C"]) -> Float64[np.ndarray, " N"] | None:
+    """Give log p(x) of every image, nats, where the model knows it."""
+    found = []
+    for first in range(0, len(images), _ENCODE_BATCH):
+        part = model.exact_log_prob(torch.from_numpy(images[first : first + _ENCODE_BATCH]))
+        if part is None:
+            return None
+        found.append(part.numpy())
+    return np.concatenate(found)
 
 
-def continuous(model: LatentVariableModel) -> ContinuousBottleneck:
-    """Give the bottleneck of a model of real-valued latents.
+@torch.inference_mode()
+def _distortion(model: LatentVariableModel, images: UInt8[np.ndarray, "N H W C"]) -> dict[str, float]:
+    """Measure reconstructions, each from the one z that stands for x."""
+    points, errors, ratios = [], [], []
+    bottleneck, drawn = continuous(model), isinstance(model, TeacherForcedModel)
+    for first in range(0, len(images), _ENCODE_BATCH):
+        x = images[first : first + _ENCODE_BATCH]
+        point = bottleneck.point(model.encode(torch.from_numpy(x)))
+        points.append(point.double().numpy())
+        shown = x if not drawn else x[: max(0, _DRAWN - first)]
+        if len(shown):
+            answer = model.mean(point[: len(shown)]).round().clamp(0, 255).to(torch.uint8).numpy()
+            errors.append(mse(shown, answer))
+            ratios.append(psnr_db(shown, answer, peak=255.0))
+    return {
+        "mse": float(np.concatenate(errors).mean()),
+        "psnr_db": finite_mean(np.concatenate(ratios)),
+        "active_units": float(active_units(np.concatenate(points))),
+    }
 
-    Raises:
-        RunError: its latents are of another kind.
-    """
-    if not isinstance(model.bottleneck, ContinuousBottleneck):
-        raise RunError(
-            f"importance sampling needs real-valued latents, the model has a {type(model.bottleneck).__name__}"
-        )
-    return model.bottleneck
+
+@torch.inference_mode()
+def _closed_form_rate(
+    model: LatentVariableModel, images: UInt8[np.ndarray, "N H W C"], report: collapse.CollapseReport
+) -> dict[str, float]:
+    """Give the mean KL in closed form, where there is one."""
+    if continuous(model).kl(model.encode(torch.from_numpy(images[:1]))) is None:
+        return {}
+    return {"kl_closed_form_nats": float(sum(report.kl_per_dimension_nats))}
 
 
 def evaluate_run(
-    run: Run, splits: Splits, *, split: Split, samples: int, seed: int, limit: int | None
+    run: Run, splits: Splits, *, split: Split, samples: int | None, seed: int, limit: int | None
 ) -> dict[str, float]:
     """Evaluate a run's best weights, and its prior's where it has one, and store the figures in its folder.
 
@@ -215,7 +236,7 @@ def evaluate_run(
         run: the run.
         splits: its data.
         split: which to measure.
-        samples: S, for a model of real-valued latents.
+        samples: S, for a model of real-valued latents that are weighed; None for 100.
         seed: of the noise.
         limit: measure the first so many examples; None for all.
 
@@ -223,7 +244,7 @@ def evaluate_run(
         The figures.
 
     Raises:
-        RunError: the run is not complete.
+        RunError: the run is not complete, or importance samples are asked for of a model without a bound.
     """
     recipe = run.recipe()
     model = run.model(recipe, splits.train.shape)
@@ -237,8 +258,15 @@ def evaluate_run(
             metrics["mse_over_training_variance"] = metrics["mse"] / spread
         how = f". {_OF_ENTROPIES}"
     else:
-        metrics = evaluate(model, examples.fixed(limit), samples=samples, seed=seed, progress=True).metrics
-        how = f", noise seed {seed}."
+        if samples is not None:
+            weighable(model)
+        images = examples.fixed(limit)
+        found = evaluate(model, images, samples=samples or IMPORTANCE_SAMPLES, seed=seed, progress=True)
+        metrics, how = found.metrics, f", noise seed {seed}{_OF_INFORMATION if found.collapse else ''}."
+        if found.collapse is not None:
+            found.collapse.write(run.path / "collapse.json")
+            for warning in found.collapse.warnings:
+                tqdm.write(f"warning: {warning}", file=sys.stderr)
     part = "" if limit is None else f"the first {metrics['examples']:.0f} examples of "
     note = f"Means over {part}the {split} split of {splits.name}, by `python -m training evaluate`{how}"
     stored = {"note": note, "weights": run.weights(), "metrics": metrics}

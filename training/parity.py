@@ -204,7 +204,9 @@ def _compare_continuous(
     """Compare the graphs of real-valued latents on a batch: the errors of tensors and of bounds."""
     posterior = comparison.expected("encode", {"x": x})
     point = posterior[bottleneck.quantities[0].name]
-    tensors = [comparison.tensor_error("encode", {"x": x}), comparison.tensor_error("decode", {"z": point})]
+    tensors = [comparison.tensor_error("encode", {"x": x})]
+    if "decode" in comparison.reference:
+        tensors.append(comparison.tensor_error("decode", {"z": point}))
     if not bottleneck.bounds_log_p:
         return float(np.max(tensors)), 0.0
     noise = batch_normal(0, first_index, len(x), (_SAMPLES, bottleneck.noise_dimensions), stream=POSTERIOR_STREAM)
@@ -215,7 +217,10 @@ def _compare_continuous(
         drawn = batch_normal(0, first_index, len(x), shape, stream=PRIOR_STREAM)[:, 0]
         temperature = np.ones(len(x), dtype=np.float32)
         tensors.append(comparison.tensor_error("draw_prior", {"noise": drawn, "temperature": temperature}))
-    return float(np.max(tensors)), comparison.bound_error("log_weight", {"x": x} | given, _weight)
+    bounds = [comparison.bound_error("log_weight", {"x": x} | given, _weight)]
+    if "exact" in comparison.reference:
+        bounds.append(comparison.bound_error("exact", {"x": x}, _log_p))
+    return float(np.max(tensors)), float(np.max(bounds))
 
 
 def _weight(terms: Arrays) -> NDArray[np.float64]:
@@ -225,6 +230,11 @@ def _weight(terms: Arrays) -> NDArray[np.float64]:
     )
     total: NDArray[np.float64] = log_p_x_given_z + log_p_z - log_q
     return total
+
+
+def _log_p(outputs: Arrays) -> NDArray[np.float64]:
+    """Give log p(x) itself."""
+    return outputs["log_p_x"].astype(np.float64)
 
 
 def _compare_codes(

@@ -20,6 +20,7 @@ Source = Literal[
     "audio-folder",
     "audio-zip",
     "fsdd",
+    "sprites",
 ]
 SOUNDS = ("audio-folder", "audio-zip", "fsdd")
 """Sources of sounds; the others are of pictures."""
@@ -33,8 +34,8 @@ class DataConfig(BaseModel):
         root: the file or folder; for a public set the folder that holds its files, in place of the download; for zip
             the archive, or a folder that holds one for each split.
         channels: 1 (grey) or 3 (RGB).
-        size: pictures of a folder or zip are cropped to a square and resized to this many pixels a side; other
-            sources keep theirs.
+        size: pictures of a folder or zip are cropped to a square and resized to this many pixels a side; sprites are
+            drawn at 32 or 64; other sources keep theirs.
         crop: in place of size, pictures of a folder or zip keep theirs; the fit sees random crops of this many pixels
             a side, it is validated on the crops at the centre, and measured on whole pictures. Of sounds the fit sees
             random crops of this many samples, or of `length` where it is left out.
@@ -120,7 +121,9 @@ class DataConfig(BaseModel):
             raise ValueError(f"source {self.source!r} takes size or crop, not both: leave one out")
 
     def _check_arrays(self) -> None:
-        for name in ("size", "crop"):
+        if self.source == "sprites" and (self.size not in (None, 32, 64) or self.root is not None):
+            raise ValueError("sprites are drawn, with 32 or 64 pixels a side: set size to one of these, leave root out")
+        for name in ("crop",) if self.source == "sprites" else ("size", "crop"):
             if getattr(self, name) is not None:
                 raise ValueError(
                     f"source {self.source!r} takes no {name}, its images keep their size: leave {name} out"

@@ -14,6 +14,7 @@ from training.data.pictures import pictures_of, read_pictures
 from training.data.public import PUBLIC
 from training.data.recordings import read_recordings
 from training.data.splits import ImageArray, Splits
+from training.data.sprites import read_sprites
 from training.errors import DataError
 
 _ARRAYS = {"amat": amat_images, "idx": idx_images, "npy": npy_images}
@@ -49,6 +50,8 @@ def _read(config: DataConfig) -> Splits:
         return pictures_of(hub_gallery(config), config, Path(config.dataset or ""))
     if config.source == "fsdd":
         return read_fsdd(config)
+    if config.source == "sprites":
+        return read_sprites(config)
     root = config.root or Path()
     if config.source in SOUNDS:
         return read_recordings(config, root)

@@ -9,8 +9,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from training.evaluation.curves import Curves
 
-_INK, _FAINT, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
-_OWN = ("#d9480f", "#f08c00", "#fab005", "#a61e4d")
+INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+OWN = ("#d9480f", "#f08c00", "#fab005", "#a61e4d")
 _FOREIGN = ("#3e4c59", "#9aa5b1", "#627d98")
 _TITLES = {
     "psnr_db": "PSNR, dB (higher is better)",
@@ -35,14 +35,14 @@ def plot(curves: Curves, path: Path) -> None:
     figure.supxlabel(
         f"{_UNITS[curves.unit]} (log scale); {curves.files} files of {curves.data}\n{curves.counted}",
         fontsize=8,
-        color=_FAINT,
+        color=FAINT,
     )
     figure.savefig(path)
 
 
 def _panel(axes: Axes, curves: Curves, name: str) -> None:
     """Draw one figure."""
-    own, foreign = cycle(_OWN), cycle(_FOREIGN)
+    own, foreign = cycle(OWN), cycle(_FOREIGN)
     for curve, points in curves.curves.items():
         ours = curve.startswith(f"{curves.name}, ")
         rates = [point.rate for point in points]
@@ -56,13 +56,13 @@ def _panel(axes: Axes, curves: Curves, name: str) -> None:
             zorder=3 if ours else 2,
             label=curve,
         )
-    axes.set_title(_TITLES[name], loc="left", fontsize=11, color=_INK)
+    axes.set_title(_TITLES[name], loc="left", fontsize=11, color=INK)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.grid(color=_GRID, zorder=0)
-    axes.tick_params(which="both", length=0, colors=_FAINT, labelsize=8)
+    axes.grid(color=GRID, zorder=0)
+    axes.tick_params(which="both", length=0, colors=FAINT, labelsize=8)
     axes.legend(frameon=False, fontsize=9)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -17,7 +17,8 @@ from training.evaluation.fit_classifier import read_classifier, sample_rate_hz
 from training.evaluation.judge import judge
 from training.evaluation.plot import plot
 from training.evaluation.reconstruct import Reconstructor
-from training.run import Run, write_text
+from training.evaluation.store import add_figures
+from training.run import Run
 
 _SOUND_ENDINGS = {".wav", ".flac"}
 _MAX_SECONDS = 3600.0
@@ -100,7 +101,7 @@ def judge_run(run: Run, splits: Splits, split: Split, classifier: Run, draws: in
     judging, classes = read_classifier(classifier)
     chain = run.fitted_prior(recipe, model, splits)
     found = judge(model, chain, splits, getattr(splits, split), judging, classes, draws, seed)
-    _add(run, found)
+    add_figures(run, found)
     return found
 
 
@@ -124,15 +125,7 @@ def _keep(run: Run, curves: Curves) -> None:
     """Store the distortion at the model's full rate with its other figures, where these do not have it."""
     own = curves.curves[f"{curves.name}, raw"][-1].figures
     known = json.loads(run.metrics_file.read_text("utf-8"))["metrics"] if run.metrics_file.exists() else {}
-    _add(run, {name: value for name, value in own.items() if name not in known})
-
-
-def _add(run: Run, figures: dict[str, float]) -> None:
-    """Add figures to those that `evaluate` stored."""
-    stored = json.loads(run.metrics_file.read_text("utf-8")) if run.metrics_file.exists() else {}
-    stored["metrics"] = stored.get("metrics", {}) | figures
-    stored.setdefault("weights", run.weights())
-    write_text(run.metrics_file, json.dumps(stored, indent=2) + "\n")
+    add_figures(run, {name: value for name, value in own.items() if name not in known})
 
 
 def _read_sounds(folder: Path, sample_rate_hz: int) -> list[np.ndarray]:

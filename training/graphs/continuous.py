@@ -5,6 +5,7 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor, nn
 
 from artifact import manifest as schema
+from models.autoregressive import TeacherForcedModel
 from models.continuous import ContinuousBottleneck
 from models.model import LatentVariableModel
 from training.graphs.spec import GraphSpec, data, decoded
@@ -76,6 +77,18 @@ class LogWeight(nn.Module):
         return tuple(self.model.log_weight(x, encoding, noise))
 
 
+class Exact(nn.Module):
+    """`x -> log p(x)`."""
+
+    def __init__(self, model: LatentVariableModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Shaped[Tensor, "B H W C"]) -> Float64[Tensor, " B"] | None:
+        """Give log p(x) itself."""
+        return self.model.exact_log_prob(x)
+
+
 def graphs(
     model: LatentVariableModel, bottleneck: ContinuousBottleneck, geometry: schema.ImageGeometry
 ) -> tuple[GraphSpec, ...]:
@@ -87,8 +100,8 @@ def graphs(
         geometry: of an image, of fixed size.
 
     Returns:
-        `encode` and `decode`; where its latents are drawn, `draw`, `log_weight` and, for another prior than the
-        standard normal one, `draw_prior`.
+        `encode` and, for a decoder that gives all pixels at once, `decode`; where its latents are drawn, `draw`,
+        `log_weight` and, for another prior than the standard normal one, `draw_prior`; where it is known, `exact`.
     """
     model = model.for_export()
     x, dimensions = data(model, geometry), bottleneck.dimensions
@@ -98,15 +111,23 @@ def graphs(
     )
     names = tuple(tensor.name for tensor in posterior)
     z = schema.Tensor(name="z", dtype="float32", shape=("B", dimensions), unit="latent")
-    with torch.no_grad():
-        params = model.decode(torch.zeros(1, dimensions))
-    specs = [
-        GraphSpec("encode", Encode(model, names), (x,), posterior),
-        GraphSpec("decode", Decode(model), (z,), decoded(x, params)),
-    ]
+    specs = [GraphSpec("encode", Encode(model, names), (x,), posterior)]
+    if not isinstance(model, TeacherForcedModel):
+        with torch.no_grad():
+            params = model.decode(torch.zeros(1, dimensions))
+        specs.append(GraphSpec("decode", Decode(model), (z,), decoded(x, params)))
     if bottleneck.bounds_log_p:
         specs += _drawn(model, bottleneck.for_export(), x, posterior)
+    picture = torch.zeros(1, geometry.height or 1, geometry.width or 1, geometry.channels, dtype=torch.uint8)
+    if model.exact_log_prob(picture) is not None:
+        log_p = schema.Tensor(name="log_p_x", dtype="float64", shape=("B",), unit=_nats(model))
+        specs.append(GraphSpec("exact", Exact(model), (x,), (log_p,)))
     return tuple(specs)
+
+
+def _nats(model: LatentVariableModel) -> str:
+    """Name the unit of log p of x: that of a density is no code length."""
+    return "nats_density" if model.likelihood.is_density else "nats"
 
 
 def _drawn(
@@ -121,8 +142,8 @@ def _drawn(
     )
     drawn = schema.Tensor(name="z", dtype="float32", shape=("B", "S", dimensions), unit="latent")
     terms = tuple(
-        schema.Tensor(name=name, dtype="float64", shape=("B", "S"), unit="nats")
-        for name in ("log_p_x_given_z", "log_p_z", "log_q")
+        schema.Tensor(name=name, dtype="float64", shape=("B", "S"), unit=unit)
+        for name, unit in (("log_p_x_given_z", _nats(model)), ("log_p_z", "nats"), ("log_q", "nats"))
     )
     specs = [
         GraphSpec("draw", Draw(bottleneck, names), (noise, *used), (drawn,)),

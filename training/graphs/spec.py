@@ -74,7 +74,7 @@ def decoded(x: schema.Tensor, params: Params) -> tuple[schema.Tensor, ...]:
     """Declare what `decode` gives for data like x: the mean, and the likelihood's parameters."""
     mean = x.model_copy(update={"name": "mean", "dtype": "float32", "values": None})
     return mean, *(
-        # The logits of a sound have a last axis of their own.
+        # What is of one value among several, or of one component of a mixture, has a last axis of its own.
         schema.Tensor(
             name=name, dtype="float32", shape=(*x.shape, *value.shape[len(x.shape) :]), unit=_PARAMETER_UNITS[name]
         )
