@@ -6,6 +6,9 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
+DENSITY_UNIT = "nats_density"
+"""Unit of a log p that is of a density: no code length of the data follows from it, and so no bits."""
+
 
 @dataclass(frozen=True)
 class BoundEstimate:

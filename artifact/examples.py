@@ -57,7 +57,9 @@ def _values(tensor: Tensor, shape: list[int], seed: int, index: int) -> NDArray[
         return (first + _uniform(shape, seed, index) * (last - first + 1)).astype(tensor.dtype)
     if tensor.name == "x":
         return _sound(shape, seed, index)
-    return standard_normal(seed, index, tuple(shape), stream=GOLDEN_STREAM).astype(tensor.dtype)
+    values = standard_normal(seed, index, tuple(shape), stream=GOLDEN_STREAM).astype(tensor.dtype)
+    # Reflected, not clipped: at the least value itself, such as a temperature of 0, much of a graph would not show.
+    return values if tensor.minimum is None else tensor.minimum + np.abs(values - tensor.minimum)
 
 
 def _picture(shape: list[int], values: tuple[int, ...] | None, seed: int, index: int) -> UInt8[np.ndarray, "B H W C"]:

@@ -19,6 +19,9 @@ Run = Callable[[str, Arrays], Arrays]
 """Runs a graph, given its role and its inputs by name, and gives its outputs by name."""
 
 
+_ENCODE = "encode"
+
+
 @dataclass(frozen=True)
 class Tolerance:
     """How far outputs may be from the golden ones.
@@ -163,6 +166,9 @@ def record(
 ) -> Golden:
     """Run every graph on an example.
 
+    Real numbers that `encode` gives and another graph takes are those that it gave: a posterior's parameters cannot be
+    any numbers.
+
     Args:
         name: of the artifact.
         graphs: their signatures by role.
@@ -173,12 +179,23 @@ def record(
 
     Returns:
         The golden outputs.
+
+    Raises:
+        GoldenError: an output is not finite, which no check could pass.
     """
     examples: dict[str, Example] = {}
-    for role, graph in graphs.items():
-        inputs = example_inputs(graph, multiple_of, (seeds or {}).get(role, 0), downsamplings)
-        examples[role] = Example(inputs, run(role, inputs))
-    return Golden(name, examples)
+    encoded: Arrays = {}
+    for role in sorted(graphs, key=lambda role: role != _ENCODE):
+        inputs = example_inputs(graphs[role], multiple_of, (seeds or {}).get(role, 0), downsamplings)
+        inputs |= {tensor: array for tensor, array in encoded.items() if tensor in inputs}
+        outputs = run(role, inputs)
+        for tensor, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise GoldenError(f"{name}: graph {role!r} gives a {tensor!r} that is not finite; mend it")
+        if role == _ENCODE:
+            encoded = {tensor: array for tensor, array in outputs.items() if array.dtype.kind == "f"}
+        examples[role] = Example(inputs, outputs)
+    return Golden(name, {role: examples[role] for role in graphs})
 
 
 def write(golden: Golden, path: Path) -> None:

@@ -26,6 +26,8 @@ MEDIA = (JSON, PNG, WAV, NPY, NPZ)
 """What an answer of pictures or sounds can be, the default first."""
 MEDIA_FROM_MEDIA = (PNG, WAV, JSON, NPY, NPZ)
 """Likewise, for an endpoint that was given something as compact as a picture or a sound."""
+PICTURES = (PNG, JSON, NPY, NPZ)
+"""What an answer of pictures can be, the default first."""
 NUMBERS_OR_MAPS = (*NUMBERS, PNG)
 """What an answer of numbers can be that have places in a picture, the default first."""
 CONTAINERS = (CONTAINER, JSON)
@@ -60,6 +62,7 @@ class Answer:
         headers: of this endpoint's own.
         media_type: of the body, where options or items decide it; None for what was negotiated.
         sample_rates_hz: of each sound, where there are some.
+        columns: pictures in a row of a contact sheet; None for the squarest one.
     """
 
     arrays: dict[str, Items] = field(default_factory=dict)
@@ -69,6 +72,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     media_type: str | None = None
     sample_rates_hz: Sequence[int] = ()
+    columns: int | None = None
 
     def __len__(self) -> int:
         """Count the items."""
@@ -142,7 +146,7 @@ def write(answer: Answer, media_type: str, reference: str, settings: Settings) -
     if media_type == CONTAINER and answer.container is not None:
         return answer.container
     if media_type == PNG:
-        return write_png(contact_sheet(_stack(answer.arrays[IMAGES])))
+        return write_png(contact_sheet(_stack(answer.arrays[IMAGES]), answer.columns))
     if media_type == WAV:
         return _one_sound(answer)
     if media_type == NPY:

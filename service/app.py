@@ -91,7 +91,7 @@ def create_app(
             methods=["POST"],
             summary=endpoint.summary,
             tags=["models"],
-            name=endpoint.capability,
+            name=endpoint.ability,
             responses={**documentation.responses(endpoint.summary, endpoint.offers), **documentation.ACCEPTED},
             openapi_extra=documentation.operation(endpoint),
         )

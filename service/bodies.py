@@ -267,16 +267,18 @@ def check_kind(body: Body, model: ServedModel, foreign: Sequence[str], kind: str
 def modality_of(body: Body) -> Modality | None:
     """Tell what a body holds, as far as that can be seen at its beginning: pictures, sounds, or neither."""
     if body.media_type == FORM:
-        head = body.data[:_HEAD_BYTES]
-        is_sound = _SOUND_PART.search(head)
-        return "audio" if is_sound else "image"
+        return "audio" if _SOUND_PART.search(body.data[:_HEAD_BYTES]) else "image"
     if body.media_type == NPY:
-        header = _FLOATS.search(body.data[:_HEAD_BYTES])
-        return "audio" if header else "image"
+        return "audio" if is_of_floats(body) else "image"
     if body.items:
         return "audio" if "audio" in body.items[0] else "image" if "image" in body.items[0] else None
     kind = body.media_type.partition("/")[0]
     return "audio" if kind == "audio" else "image" if kind == "image" else None
+
+
+def is_of_floats(body: Body) -> bool:
+    """Tell whether an array's header says that it is of floating-point numbers."""
+    return _FLOATS.search(body.data[:_HEAD_BYTES]) is not None
 
 
 def _whole_array(body: Body, geometry: ImageGeometry, maximum: int, settings: Settings) -> Pictures | None:

@@ -3,40 +3,58 @@
 import asyncio
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
+from numpy.typing import NDArray
 
-from artifact.bounds import BoundAccumulator, BoundEstimate
-from artifact.manifest import ContinuousLevel, ImageGeometry
-from artifact.noise import PRIOR_STREAM, batch_normal
+from artifact.bounds import DENSITY_UNIT, BoundAccumulator, BoundEstimate
+from artifact.manifest import ImageGeometry
 from service.engine.engine import Engine
-from service.engine.lanes import Lane, current_caller, in_lane
-from service.engine.opening import SAMPLE_SLICE, ServedModel
-from service.errors import CapabilityError, ParameterError, TooLargeError
+from service.engine.opening import ServedModel
+from service.errors import ParameterError
 from service.limits import check_pixels
 from service.operations import check_draw, check_noise, to_pixels
+from service.vectors import (
+    DRAW_PRIOR,
+    LOG_WEIGHT,
+    check_samples,
+    dimensions_of,
+    draw_prior,
+    given,
+    over_samples,
+    quantities_of,
+)
+
+EXACT = "exact"
+"""Role of the graph that gives log p(x), and the kind of bound of a model that has it."""
 
 
-async def encode(engine: Engine, model: ServedModel, images: UInt8[np.ndarray, "B H W C"]) -> dict[str, np.ndarray]:
+async def encode(
+    engine: Engine, model: ServedModel, images: UInt8[np.ndarray, "B H W C"], *, admit: int | None = None
+) -> dict[str, np.ndarray]:
     """Give the posterior's parameters.
 
     Args:
         engine: that runs.
         model: which.
         images: checked.
+        admit: see `Engine.run`.
 
     Returns:
-        `mean` and `log_variance`, `[B, D]` float32.
+        What the model encodes to, float32 by name; see `quantities_of`.
     """
-    return await engine.run(model, "encode", {"x": images})
+    return await engine.run(model, "encode", {"x": images}, admit=admit)
 
 
-async def decode(engine: Engine, model: ServedModel, z: Float32[np.ndarray, "B D"]) -> UInt8[np.ndarray, "B H W C"]:
+async def decode(
+    engine: Engine, model: ServedModel, z: Float32[np.ndarray, "B D"], *, admit: int | None = None
+) -> UInt8[np.ndarray, "B H W C"]:
     """Give the likelihood's mean as images.
 
     Args:
         engine: that runs.
         model: which.
         z: latents, finite.
+        admit: see `Engine.run`.
 
     Returns:
         The mean, rounded to even and clipped to 0 .. 255.
@@ -45,13 +63,34 @@ async def decode(engine: Engine, model: ServedModel, z: Float32[np.ndarray, "B D
         ParameterError: another shape, or values that are not finite.
         TooLargeError: they would decode to more pixels than the limits.
     """
-    dimensions = _dimensions(model)
+    check_vectors(model, z)
+    check_decoded(engine, model, len(z))
+    return await _mean(engine, model, z.astype(np.float32, copy=False), admit=admit)
+
+
+def check_vectors(model: ServedModel, z: NDArray[np.floating]) -> None:
+    """Hold latents against a model's dimensions.
+
+    Raises:
+        ParameterError: another shape, or values that are not finite.
+    """
+    dimensions = dimensions_of(model)
     if z.ndim != 2 or z.shape[1] != dimensions or len(z) == 0:
         raise ParameterError(f"z is {list(z.shape)}, {model.reference} takes [B, {dimensions}] with B at least 1")
-    _check_pixels(engine, model, len(z))
     if not np.isfinite(z).all():
         raise ParameterError("z holds values that are not finite float32 numbers; send finite ones")
-    return await _mean(engine, model, z.astype(np.float32, copy=False))
+
+
+def check_decoded(engine: Engine, model: ServedModel, rows: int) -> None:
+    """Refuse to make more pixels than one request may have.
+
+    Raises:
+        TooLargeError: there would be more.
+    """
+    geometry = model.manifest.geometry
+    if isinstance(geometry, ImageGeometry) and geometry.height and geometry.width:
+        total = rows * geometry.height * geometry.width
+        check_pixels(engine.settings, geometry.height, geometry.width, total=total)
 
 
 async def _mean(
@@ -67,15 +106,15 @@ async def _mean(
 async def reconstruct(
     engine: Engine, model: ServedModel, images: UInt8[np.ndarray, "B H W C"]
 ) -> UInt8[np.ndarray, "B H W C"]:
-    """Encode and decode through the posterior's mean, without noise."""
+    """Encode and decode through the one z that stands for each image, without noise."""
     posterior = await encode(engine, model, images)
-    return await _mean(engine, model, posterior["mean"], admit=0)
+    return await _mean(engine, model, posterior[quantities_of(model)[0]], admit=0)
 
 
 async def sample(
     engine: Engine, model: ServedModel, *, n: int, seed: int, first_index: int, temperature: float
 ) -> UInt8[np.ndarray, "B H W C"]:
-    """Draw images from the prior: the likelihood's mean at z = temperature * noise.
+    """Draw images from the prior: the likelihood's mean at a z that is drawn.
 
     Args:
         engine: that runs.
@@ -93,10 +132,9 @@ async def sample(
         TooLargeError: n is over the limit, or the pictures would be.
     """
     check_draw(engine.settings, n=n, seed=seed, first_index=first_index, temperature=temperature)
-    _check_pixels(engine, model, n)
-    dimensions = _dimensions(model)
-    noise = await asyncio.to_thread(batch_normal, seed, first_index, n, (1, dimensions), stream=PRIOR_STREAM)
-    return await _mean(engine, model, np.float32(temperature) * noise[:, 0])
+    check_decoded(engine, model, n)
+    z = await draw_prior(engine, model, n=n, seed=seed, first_index=first_index, temperature=temperature)
+    return await _mean(engine, model, z, admit=0 if DRAW_PRIOR in model.manifest.graphs else None)
 
 
 async def likelihood(
@@ -126,45 +164,38 @@ async def likelihood(
         TooLargeError: more samples than the limit.
     """
     check_noise(seed, first_index, len(images))
-    limit = engine.settings.max_importance_samples
-    if samples < 1:
-        raise ParameterError(f"samples is {samples}, expected at least 1")
-    if samples > limit:
-        raise TooLargeError(f"samples is {samples}, at most {limit} are drawn; ask for fewer")
-    stream, dimensions = _posterior_stream(model), _dimensions(model)
+    check_samples(engine.settings, samples)
     posterior = await encode(engine, model, images)
     accumulator = BoundAccumulator(len(images))
-    caller = current_caller()
-    for first_sample in range(0, samples, SAMPLE_SLICE):
-        shape = (min(SAMPLE_SLICE, samples - first_sample), dimensions)
-        noise = await asyncio.to_thread(
-            batch_normal, seed, first_index, len(images), shape, stream=stream, first_sample=first_sample
-        )
-        # A bound of one slice is as urgent as its caller; the later slices of a long one let everybody else go first.
-        with in_lane(caller.lane if first_sample == 0 else Lane.BULK):
-            terms = await engine.run(model, "log_weight", {"x": images, **posterior, "noise": noise}, admit=0)
+
+    async def weigh(_: int, noise: NDArray[np.float32]) -> None:
+        rows = {"x": images} | given(model, LOG_WEIGHT, posterior, noise)
+        terms = await engine.run(model, LOG_WEIGHT, rows, admit=0)
         accumulator.add(terms["log_p_x_given_z"], terms["log_p_z"], terms["log_q"])
-        if caller.progress is not None:
-            caller.progress.tell(first_sample + shape[0], samples)
+
+    rows = len(images)
+    await over_samples(model, LOG_WEIGHT, weigh, rows=rows, samples=samples, seed=seed, first_index=first_index)
     return accumulator.result()
 
 
-def _dimensions(model: ServedModel) -> int:
-    """Give D of a model of real-valued latents."""
-    level = model.manifest.latent[0]
-    if not isinstance(level, ContinuousLevel):
-        raise CapabilityError(f"{model.reference} has integer codes, not real-valued latents")
-    return level.dimensions
+def is_density(model: ServedModel) -> bool:
+    """Tell whether log p(x) is of a density, not of the probability of bytes, and so no code length."""
+    graphs = (model.manifest.graphs[role] for role in (EXACT, LOG_WEIGHT) if role in model.manifest.graphs)
+    return any(tensor.unit == DENSITY_UNIT for graph in graphs for tensor in graph.outputs)
 
 
-def _check_pixels(engine: Engine, model: ServedModel, rows: int) -> None:
-    """Refuse to make more pixels than one request may have."""
-    geometry = model.manifest.geometry
-    if isinstance(geometry, ImageGeometry) and geometry.height and geometry.width:
-        total = rows * geometry.height * geometry.width
-        check_pixels(engine.settings, geometry.height, geometry.width, total=total)
+async def exact(
+    engine: Engine, model: ServedModel, images: UInt8[np.ndarray, "B H W C"], *, admit: int | None = None
+) -> Float64[np.ndarray, " B"]:
+    """Give log p(x) of a model that knows it.
 
+    Args:
+        engine: that runs.
+        model: which has the graph `exact`.
+        images: checked.
+        admit: see `Engine.run`.
 
-def _posterior_stream(model: ServedModel) -> int:
-    """Give the noise stream that the manifest names for the importance samples."""
-    return next(noise.stream for noise in model.manifest.noise if noise.graph == "log_weight")
+    Returns:
+        Nats of every image.
+    """
+    return (await engine.run(model, EXACT, {"x": images}, admit=admit))["log_p_x"]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from artifact.manifest import Capability
 from service import answers, bodies, negotiation, problems
 from service.answers import Answer
 from service.bodies import (
@@ -24,6 +23,7 @@ from service.bodies import (
     UnsupportedTypeError,
     modality_of,
 )
+from service.engine.abilities import Ability
 from service.engine.catalog import Modality
 from service.engine.lanes import Caller, Lane, as_caller
 from service.engine.opening import ServedModel
@@ -84,7 +84,7 @@ class Endpoint(Generic[O]):
     """What sets one endpoint apart from the others.
 
     Attributes:
-        capability: what the model must have; the path is `/<capability>`.
+        ability: what the model must be able to do; the path is `/<ability>`.
         options: their type.
         accepted: media types of the body.
         offers: media types of the answer, the default first.
@@ -96,7 +96,7 @@ class Endpoint(Generic[O]):
         members: JSON schemas of the members beside items and options that `answer` reads.
     """
 
-    capability: Capability
+    ability: Ability
     options: type[O]
     accepted: tuple[str, ...]
     offers: tuple[str, ...]
@@ -110,7 +110,7 @@ class Endpoint(Generic[O]):
     @property
     def path(self) -> str:
         """Where it is."""
-        return f"/{self.capability}"
+        return f"/{self.ability}"
 
     async def handle(self, request: Request) -> Response:
         """Answer a request.
@@ -142,12 +142,12 @@ class Endpoint(Generic[O]):
     def _find_model(self, service: Service, reference: str | None, body: Body, options: O) -> ServedModel:
         """Find the model that is named, else the default of what the body holds."""
         if reference is not None:
-            model = service.engine.model(reference, self.capability)
+            model = service.engine.model(reference, self.ability)
         elif self.accepted == MEDIA_BODIES:
-            model = service.engine.model(None, self.capability, self._modality(service, body))
+            model = service.engine.model(None, self.ability, self._modality(service, body))
         else:
             is_sound = options.sample_rate is not None or options.asked.get("speaker") is not None
-            model = service.engine.model(None, self.capability, "audio" if is_sound else None)
+            model = service.engine.model(None, self.ability, "audio" if is_sound else None)
         if options.sample_rate is not None and model.manifest.geometry.modality != "audio":
             raise ParameterError(f"sample_rate is given, and {model.reference} is a model of pictures; leave it out")
         return model

@@ -46,8 +46,8 @@ _MOST_PNG_BYTES, _MOST_PNG_PIXELS = 2**15, 2**14
 """What is larger is read in a thread, by the endpoint."""
 _MOST_KNOWN, _MOST_KEY_BYTES = 1024, 2**12
 
-_OUTPUTS = (("mean", "log_variance"), ("codes",))
-"""What graphs give whose outputs are answered as they are."""
+_CODES = ("codes",)
+"""What a graph of codes gives whose outputs are answered as they are; of real-valued latents all do."""
 _OPTIONS = frozenset(("model", "output"))
 """Those that leave the pictures and the outputs as they are."""
 
@@ -208,7 +208,8 @@ class Express:
             options = read_query(EncodeOptions, query)
             model = engine.model(options.model, "encode", "image")
             names = tuple(tensor.name for tensor in model.manifest.graphs["encode"].outputs)
-            if names not in _OUTPUTS or not options.model_fields_set <= _OPTIONS or not self.wants_array(accept):
+            is_plain = model.code_level is None or names == _CODES
+            if not is_plain or not options.model_fields_set <= _OPTIONS or not self.wants_array(accept):
                 return None
             output = choose_output(options.output, names, names)[0]
             given = bodies.pictures(Body(media_type, media_type, body), model, "error", service.settings, lambda: None)

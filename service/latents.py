@@ -8,12 +8,16 @@ from jaxtyping import Float32, Integer
 from numpy.typing import NDArray
 
 from media.arrays import read_npy, read_npz
-from service.bodies import NPY, NPZ, Body, read_member
+from service.bodies import JSON, NPY, NPZ, Body, is_of_floats, read_member
 from service.engine.opening import ServedModel
 from service.errors import ParameterError
 from service.levels import CODES, VECTORS, axis_names, codebook_axis, input_sides, levels_of, names_of
 from service.limits import check_rows
 from service.settings import Settings
+from service.vectors import Z, quantities_of
+
+_VECTORS = (Z, "mean")
+"""Names of real-valued latents, for a message about them where codes are wanted."""
 
 KNOWN = "known"
 """The member of a JSON body that holds known codes."""
@@ -62,7 +66,28 @@ class _Kind:
         return [array.names[0] for array in self.arrays]
 
 
-_REAL = _Kind((_Array(("z", "mean"), 2),), ("log_variance",), (CODES,), "fiu", "real-valued latents, float32 [B, D]")
+_MOVED = ("image", "t", "dimension", "value")
+"""What answers about moves in the space of latents hold beside z."""
+
+
+def _of_vectors(model: ServedModel) -> _Kind:
+    """Give the array of real-valued latents of a model: z, or the one of its outputs that stands for it."""
+    point, *others = quantities_of(model)
+    names = tuple(dict.fromkeys((Z, point)))
+    meaning = "real-valued latents, float32 [B, D]"
+    return _Kind((_Array(names, 2),), (*others, *_MOVED), (CODES,), "fiu", meaning)
+
+
+def holds_vectors(body: Body, model: ServedModel) -> bool:
+    """Tell whether a body that may hold pictures or real-valued latents holds the latter.
+
+    Args:
+        body: of pictures as they are in files, forms, arrays of bytes and JSON, or of latents.
+        model: that will take them.
+    """
+    if body.media_type == JSON:
+        return bool(body.items) and not body.items[0].keys().isdisjoint((Z, quantities_of(model)[0]))
+    return body.media_type == NPZ or (body.media_type == NPY and is_of_floats(body))
 
 
 def _of_codes(model: ServedModel) -> _Kind:
@@ -74,7 +99,7 @@ def _of_codes(model: ServedModel) -> _Kind:
         arrays.append(_Array((name,), len(axes)))
         told.append(f"{name}, int32 [{', '.join(axes)}]")
     beside = (*names_of(model, VECTORS), "image", "audio", "sample_rate")
-    return _Kind(tuple(arrays), beside, _REAL.arrays[0].names, "iu", "; ".join(told))
+    return _Kind(tuple(arrays), beside, _VECTORS, "iu", "; ".join(told))
 
 
 def read_vectors(body: Body, model: ServedModel, settings: Settings) -> Float32[np.ndarray, "B D"]:
@@ -92,7 +117,7 @@ def read_vectors(body: Body, model: ServedModel, settings: Settings) -> Float32[
         ServiceError: none, too many, or no such array.
         MediaError: the array cannot be read.
     """
-    (z,) = _read(body, _REAL, model, settings)
+    (z,) = _read(body, _of_vectors(model), model, settings)
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
         return z.astype(np.float32)
 
@@ -228,7 +253,7 @@ def _read_items(body: Body, kind: _Kind, wanted: str, settings: Settings) -> lis
 
 def _to_array(rows: object, depth: int, name: str, kind: _Kind, wanted: str) -> NDArray[np.generic]:
     """Make an array of rows that are lists in lists, so many deep."""
-    is_real = kind is _REAL
+    is_real = "f" in kind.kinds
     number = (int, float) if is_real else (int,)
     if not _is_nested(rows, depth + 1, number):
         raise ParameterError(f'"{name}" must be {_describe(depth, is_real=is_real)}; {wanted}')

@@ -25,13 +25,13 @@ def _split(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _split_or_wrap(value: object) -> object:
+def split_or_wrap(value: object) -> object:
     """Read a comma list, a list, or one number."""
     return (value,) if type(value) is int else _split(value)
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1, max_length=8)]
-Labels = Annotated[tuple[str | int, ...], BeforeValidator(_split_or_wrap), Field(min_length=1)]
+Labels = Annotated[tuple[str | int, ...], BeforeValidator(split_or_wrap), Field(min_length=1)]
 BoundNames = Annotated[tuple[BoundName, ...], BeforeValidator(_split), Field(min_length=1, max_length=3)]
 
 
@@ -168,8 +168,19 @@ class EncodeOptions(CodebooksOptions):
     output: Names | None = Field(
         default=None,
         description="comma list of what to answer, the primary first: `mean`, `log_variance`, or for a model of codes "
-        "`codes`, `z_q`, of all levels, or of one such as `codes_0`; left out: mean and log_variance, or codes",
+        "`codes`, `z_q`, of all levels, or of one such as `codes_0`; of another posterior what its manifest lists; `z` "
+        "for draws from the posterior. Left out: all that describes the posterior, or codes",
     )
+    samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="S, draws of each item: `z` is `[B, S, D]`, the samples that `/likelihood` weighs for the same "
+        "seed; left out: one, `[B, D]`, where the encoder gives no `z` of its own. For real-valued latents",
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=MAX_SEED, description="of the draws; left out, one is drawn, and the answer tells which"
+    )
+    first_index: int = Field(default=0, ge=0, le=2**62, description="of the draws: index of the first item")
 
 
 class DecodeOptions(DecoderNoiseOptions):

@@ -117,6 +117,9 @@ class Settings(BaseSettings):
     )
     max_rows: int = Field(default=1024, gt=0, description="most items of one request")
     max_importance_samples: int = Field(default=5000, gt=0, description="most importance samples of one item")
+    max_drawn_values: int = Field(
+        default=2**24, gt=0, description="most numbers of all samples of latents that a request draws"
+    )
     max_queue_rows: int = Field(default=4096, gt=0, description="most rows waiting; beyond it requests get 429")
     max_queue_bytes: int = Field(
         default=2**30,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from artifact.manifest import Capability
+from service.engine.abilities import Ability, can, why_not
 from service.engine.opening import ServedModel
 from service.errors import CapabilityError, UnknownModelError
 
@@ -21,7 +21,7 @@ class Catalog:
     def __init__(self) -> None:
         self._models: Mapping[str, ServedModel] = {}
         # Every request looks for its model, and there are few that can be found.
-        self._found: dict[tuple[str | None, Capability, Modality | None], ServedModel] = {}
+        self._found: dict[tuple[str | None, Ability, Modality | None], ServedModel] = {}
         self.problems: Mapping[str, str] = {}
         self.generation = 0
 
@@ -71,12 +71,12 @@ class Catalog:
         """
         return {known: text for known, text in self.problems.items() if reference in (known, known.partition("@")[0])}
 
-    def model(self, reference: str | None, capability: Capability, modality: Modality | None = None) -> ServedModel:
+    def model(self, reference: str | None, ability: Ability, modality: Modality | None = None) -> ServedModel:
         """Find the model for a request.
 
         Args:
             reference: `name`, for its latest served version, or `name@version`; None for the default.
-            capability: what it must be able to do.
+            ability: what it must be able to do.
             modality: what it must take; None for either.
 
         Returns:
@@ -86,28 +86,30 @@ class Catalog:
             UnknownModelError: there is no such model.
             CapabilityError: it cannot do that, or none can.
         """
-        wish = (reference, capability, modality)
+        wish = (reference, ability, modality)
         if (found := self._found.get(wish)) is None:
             found = self._found[wish] = self._find(*wish)
         return found
 
-    def _find(self, reference: str | None, capability: Capability, modality: Modality | None) -> ServedModel:
+    def _find(self, reference: str | None, ability: Ability, modality: Modality | None) -> ServedModel:
         """Look for a model, as `model` says."""
         able = [
             model
             for model in self._models.values()
-            if capability in model.manifest.capabilities and modality in (None, model.manifest.geometry.modality)
+            if can(model.manifest, ability) and modality in (None, model.manifest.geometry.modality)
         ]
         names = ", ".join(model.reference for model in able) or "none"
         if reference is None:
             if not able:
                 kind = {"image": " of pictures", "audio": " of sounds", None: ""}[modality]
-                raise CapabilityError(f"no served model{kind} can {capability}")
+                raise CapabilityError(f"no served model{kind} can {ability}")
             return able[0]
         model = self.named(reference)[-1]
         if model not in able:
             capabilities = ", ".join(model.manifest.capabilities)
+            reason = why_not(model.manifest, ability)
+            because = "" if reason is None else f": {reason}"
             raise CapabilityError(
-                f"{model.reference} cannot {capability}, only {capabilities}; models that can: {names}"
+                f"{model.reference} cannot {ability}, only {capabilities}{because}; models that can: {names}"
             )
         return model

@@ -12,8 +12,9 @@ from jaxtyping import Int32
 from artifact.drawing import Drawing
 from artifact.errors import ArtifactError
 from artifact.line import Line
-from artifact.manifest import Capability, CodePrior
+from artifact.manifest import CodePrior
 from artifact.sampling import DECODE_STEP, open_drawing
+from service.engine.abilities import Ability
 from service.engine.batcher import Batcher, Key, Limits
 from service.engine.catalog import Catalog, Modality
 from service.engine.devices import DeviceReport
@@ -137,9 +138,9 @@ class Engine:
         """Find the served versions of a model; see `Catalog.named`."""
         return self.catalog.named(reference)
 
-    def model(self, reference: str | None, capability: Capability, modality: Modality | None = None) -> ServedModel:
+    def model(self, reference: str | None, ability: Ability, modality: Modality | None = None) -> ServedModel:
         """Find the model for a request; see `Catalog.model`."""
-        return self.catalog.model(reference, capability, modality)
+        return self.catalog.model(reference, ability, modality)
 
     def takes(self, modality: Modality) -> bool:
         """Tell whether any model of a modality is served."""

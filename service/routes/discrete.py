@@ -47,6 +47,8 @@ from service.routes.pictures import compare
 from service.sampling import decode_drawn, sample_codes
 from service.sounds import at_rate
 
+_NOISE = ("samples", "seed", "first_index")
+"""Options of what is drawn."""
 _SHOWN = 16
 """Pictures of a preview: more of them cannot be followed."""
 
@@ -56,6 +58,7 @@ async def encode(call: Call[EncodeOptions]) -> Answer:
     options, engine = call.options, call.service.engine
     output = choose_arrays(call.model, options.output, (CODES, VECTORS), (CODES,))
     media_type = type_of_arrays(call.accept, output)
+    refuse_options(options, _NOISE, f"the posterior of {call.model.reference} is deterministic: no noise")
     check_codebooks(call.model, options.codebooks)
     given = await read_inputs(call)
     with call.phases.measure("compute"):
@@ -167,9 +170,7 @@ async def preview(call: Call[SampleOptions], grids: Sequence[Int32[NDArray[Any],
 async def likelihood(call: Call[LikelihoodOptions]) -> Answer:
     """Answer the one bound there is, or as a picture where it comes from."""
     options, model = call.options, call.model
-    refuse_options(
-        options, ("samples", "seed", "first_index"), f"the posterior of {model.reference} is deterministic: no noise"
-    )
+    refuse_options(options, _NOISE, f"the posterior of {model.reference} is deterministic: no noise")
     if set(options.bounds or ()) - {"elbo"}:
         raise CapabilityError(
             f"the posterior of {model.reference} is deterministic, so that elbo is the only bound; ask for bounds=elbo"

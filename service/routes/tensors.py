@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from service.answers import CONTAINERS, MEDIA, MEDIA_FROM_MEDIA, NUMBERS, NUMBERS_OR_MAPS, Answer
+from service.answers import CONTAINERS, MEDIA, MEDIA_FROM_MEDIA, NUMBERS, NUMBERS_OR_MAPS, PICTURES, Answer
 from service.bodies import CONTAINER_BODIES, LATENT_BODIES, MEDIA_BODIES, OPTION_BODIES
 from service.endpoint import Call, Endpoint
 from service.errors import ParameterError
@@ -18,7 +18,7 @@ from service.options import (
     SampleOptions,
     refuse_options,
 )
-from service.routes import containers, continuous, discrete
+from service.routes import containers, continuous, discrete, tools
 from service.streaming import EVENTS
 
 _Answering = Callable[[Call[Any]], Awaitable[Answer]]
@@ -103,6 +103,32 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         NUMBERS_OR_MAPS,
         _by_latents(continuous.likelihood, discrete.likelihood),
         "Bounds on log p(x), in nats and bits; of a model of codes also a map of where the nats are.",
+    ),
+    Endpoint(
+        "interpolate",
+        tools.InterpolateOptions,
+        tools.BODIES,
+        PICTURES,
+        tools.interpolate,
+        "Two pictures or real-valued latents to the pictures on a path between them.",
+        echoed=("seed",),
+    ),
+    Endpoint(
+        "traverse",
+        tools.TraverseOptions,
+        tools.BODIES,
+        PICTURES,
+        tools.traverse,
+        "A picture or real-valued latent, or the prior's mean, to pictures of what each dimension does, a row each.",
+        echoed=("seed",),
+    ),
+    Endpoint(
+        "vary",
+        tools.VaryOptions,
+        tools.BODIES,
+        PICTURES,
+        tools.vary,
+        "A picture or real-valued latent to pictures of the points around it.",
     ),
     Endpoint(
         "compress",

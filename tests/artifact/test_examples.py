@@ -37,6 +37,13 @@ def test_grids_of_several_levels_fit_each_other() -> None:
     assert inputs["z"].shape == (1, height // 4, width // 4)
 
 
+def test_real_numbers_lie_within_their_range_and_not_at_its_border() -> None:
+    tensor = Tensor(name="temperature", dtype="float32", shape=("B", 50), minimum=0, unit="factor")
+    values = example_inputs(signature(tensor), 1)["temperature"]
+    assert values.dtype == np.float32
+    assert (values > 0).all()
+
+
 def test_memories_begin_empty() -> None:
     cache = Tensor(name="cache_keys", dtype="float32", shape=("B", 5, 2), unit="hidden")
     assert not example_inputs(signature(cache), 1)["cache_keys"].any()

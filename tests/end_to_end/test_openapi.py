@@ -21,7 +21,7 @@ from schemathesis.specs.openapi import checks
 
 from service.settings import Settings
 from tests.service.serving import Client, npy, png, serving
-from tests.toys import sounds
+from tests.toys import shaped, sounds
 from tests.toys.publish import TOYS, publish
 
 
@@ -31,7 +31,7 @@ def wav(samples: np.ndarray, kind: str = "WAV") -> bytes:
     return buffer.getvalue()
 
 
-SPEECH = "toy-speech"
+SPEECH, SHAPED = "toy-speech", "toy-shaped"
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,
@@ -42,7 +42,8 @@ CHECKS = [
 BINARY = np.uint8(255) * np.eye(8, dtype=np.uint8)[None, ..., None]
 COLOUR = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(1, 8, 8, 3)
 SOUND = np.linspace(-0.5, 0.5, 200, dtype=np.float32)
-ARRAYS = (BINARY, COLOUR, SOUND[None], np.zeros((2, 4), np.float32), np.ones((1, 4, 4), np.int32))
+PAIR = BINARY.repeat(2, axis=0)
+ARRAYS = (BINARY, PAIR, COLOUR, SOUND[None], np.zeros((2, 4), np.float32), np.ones((1, 4, 4), np.int32))
 BODIES = {
     "application/x-npy": tuple(map(npy, ARRAYS)),
     "image/png": (png(BINARY[0]), png(COLOUR[0])),
@@ -113,8 +114,9 @@ def test_whatever_is_asked_is_answered_as_documented(
 ) -> None:
     store = shutil.copytree(store_root, tmp_path / "store")
     publish(store, SPEECH, sounds.toy(sounds.make(1)))
+    publish(store, SHAPED, shaped.toy(shaped.make_shaped(1)))
     limits = {"max_rows": 16, "max_importance_samples": 64, "max_pixels": 4096, "control": True}
-    settings = Settings(store=store, models=(*TOYS, SPEECH), device="cpu", threads=1, buckets=(1, 4), **limits)
+    settings = Settings(store=store, models=(*TOYS, SPEECH, SHAPED), device="cpu", threads=1, buckets=(1, 4), **limits)
     with serving(settings) as client:
         judge = Judge(client)
         for operation in judge.operations:
@@ -123,8 +125,12 @@ def test_whatever_is_asked_is_answered_as_documented(
             for mode in GenerationMode if operation.body or operation.query else [GenerationMode.POSITIVE]:
                 with subtests.test(operation.label, mode=mode.name):
                     attack(judge, operation, mode)
+            if operation.path == "/interpolate":
+                # Two pictures of one size for one model are too much to hope for.
+                judge.send(operation.Case(body=npy(PAIR), media_type="application/x-npy"))
     assert {200, 202, 400, 404, 405, 406, 409, 415, 422} <= set(judge.seen)
-    assert {f"POST /{path}" for path in ("encode", "reconstruct", "sample", "likelihood", "compress")} <= judge.answered
+    answered = ("encode", "reconstruct", "sample", "likelihood", "compress", "interpolate", "traverse", "vary")
+    assert {f"POST /{path}" for path in answered} <= judge.answered
 
 
 def probe(judge: Judge, operation: Any) -> None:
@@ -141,8 +147,8 @@ def attack(judge: Judge, operation: Any, mode: GenerationMode) -> None:
     jobs = [judge.client.post("/sample", headers={"prefer": "respond-async"}).json()["id"] for _ in range(posts)]
     things = st.fixed_dictionaries(
         {
-            "name": st.sampled_from([*TOYS, SPEECH, "toy-binary@1"]),
-            "model": st.sampled_from(["toy-binary.encode", "toy-tokens.decode", "toy-binary"]),
+            "name": st.sampled_from([*TOYS, SPEECH, SHAPED, "toy-binary@1"]),
+            "model": st.sampled_from(["toy-binary.encode", "toy-tokens.decode", "toy-shaped.draw_prior", "toy-binary"]),
             "version": st.just("1"),
             "identifier": st.sampled_from(jobs or [""]),
         }

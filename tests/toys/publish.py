@@ -63,6 +63,7 @@ class Toy:
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     windows: Windows | None = None
     decoder: Literal["parallel", "autoregressive"] = "parallel"
+    warnings: tuple[str, ...] = ()
 
 
 def publish(root: Path, name: str, toy: Toy) -> None:
@@ -97,6 +98,7 @@ def publish(root: Path, name: str, toy: Toy) -> None:
             latent=toy.latent if isinstance(toy.latent, tuple) else (toy.latent,),
             conditions=dict(toy.conditions),
             windows=toy.windows,
+            warnings=toy.warnings,
             decoder=toy.decoder,
             graphs=graphs,
             files=files,
