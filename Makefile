@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PYTEST := $(BIN)/python -m pytest
+# Two tests at a time, each on one thread; those that take longest give away what waits behind them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 # Tests over whole data sets run where LATENTD_DATA names their folder.
 DATA_MARK := $(if $(LATENTD_DATA),,and not data)
 COVERAGE := --cov --cov-report=term --cov-fail-under=90

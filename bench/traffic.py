@@ -86,7 +86,10 @@ async def exchanges(client: httpx.AsyncClient) -> list[Exchange]:
     codes = (await _ask(client, "/encode?model=photo-vq", _file(photo), PNG, NPY)).content
     codes_json = (await _ask(client, "/encode?model=cifar-vq", _file(_picture(32, 32)), PNG, JSON)).content
     container = (await _ask(client, "/compress?model=photo-vq", _file(photo), PNG, _ANY)).content
-    return [*_pictures(photo), *_latents(codes, codes_json, container), *_draws(), *_protocol(), *_control(), *_bad()]
+    digits = npy(random_images((8, 28, 28, 1)) // 128 * 255)
+    vectors = (await _ask(client, "/encode?model=digits-vae", digits, NPY, NPY)).content
+    latents = _latents(codes, codes_json, vectors, container)
+    return [*_pictures(photo), *latents, *_draws(), *_protocol(), *_control(), *_bad()]
 
 
 def _pictures(photo: NDArray[np.uint8]) -> Iterable[Exchange]:
@@ -111,12 +114,13 @@ def _pictures(photo: NDArray[np.uint8]) -> Iterable[Exchange]:
     yield Exchange("/compress?model=photo-vq", png, PNG, answer_type=CONTAINER)
 
 
-def _latents(codes: bytes, codes_json: bytes, container: bytes) -> Iterable[Exchange]:
+def _latents(codes: bytes, codes_json: bytes, vectors: bytes, container: bytes) -> Iterable[Exchange]:
     """Codes, vectors and containers back to pictures."""
-    vectors = npy(np.random.default_rng(0).standard_normal((8, 40)).astype(np.float32))
+    one = np.load(io.BytesIO(vectors), allow_pickle=False)[:1]
     yield Exchange("/decode?model=photo-vq", codes, NPY, PNG, answer_type=PNG)
     yield Exchange("/decode", codes_json, JSON, JSON, answer_type=JSON, holds=b'"image"')
     yield Exchange("/decode?model=digits-vae", vectors, NPY, NPY, answer_type=NPY)
+    yield Exchange("/vary?model=digits-vae&n=4&seed=1", npy(one), NPY, PNG, answer_type=PNG)
     yield Exchange("/decompress", container, CONTAINER, PNG, answer_type=PNG)
     yield Exchange("/decompress?output=codes", container, CONTAINER, NPY, answer_type=NPY)
 
@@ -165,7 +169,7 @@ def _bad() -> Iterable[Exchange]:
         (413, "/sample?model=digits-vae&n=100000", b"", "", _ANY),
         (415, "/encode", b"text", _TEXT, _ANY),
         (422, "/encode?model=photo-vq&fit=wide", png, PNG, _ANY),
-        (422, "/decode?model=digits-vae", npy(np.full((1, 40), np.nan, np.float32)), NPY, _ANY),
+        (422, "/decode?model=digits-vae", npy(np.full((1, 7), np.nan, np.float32)), NPY, _ANY),
     ):
         yield Exchange(path, content, content_type, accept, status, PROBLEM, b'"detail"')
     yield Exchange("/nowhere", status=404, answer_type=PROBLEM)

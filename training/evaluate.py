@@ -82,6 +82,7 @@ def bounds(
     Returns:
         The bounds, `[N]`.
     """
+    model = model.for_export()  # else a prior that is made of the encoder would be made anew for every few samples
 
     def measure(part: slice) -> BoundEstimate:
         return _batch_bounds(model, images[part], part.start, samples, seed)

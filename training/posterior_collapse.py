@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 UNUSED_NATS = 0.01
 """Mean KL below which a dimension counts as unused."""
 COLLAPSED_NATS = 0.1
@@ -13,6 +17,30 @@ _REMEDY = (
     "fit again with objective.annealing (kind 'linear' or 'cyclical'), objective.free_bits above 0, "
     "objective.rate_weight below 1, a weaker decoder, or family 'delta-vae', whose KL has a floor"
 )
+
+_KEPT = 0.98
+"""Of the mean over batches at each new one."""
+
+
+class RateWatch:
+    """The mean rate of each dimension over the last batches of a fit."""
+
+    def __init__(self) -> None:
+        self._mean: Tensor | None = None
+
+    @torch.no_grad()
+    def add(self, kl: Float[Tensor, "B D"]) -> None:
+        """Add a batch.
+
+        Args:
+            kl: KL(q || p) of each dimension, nats.
+        """
+        batch = kl.double().mean(0)
+        self._mean = batch if self._mean is None else batch.lerp(self._mean, _KEPT)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say what has collapsed."""
+        return () if self._mean is None else collapse_warnings(self._mean.tolist())
 
 
 def collapse_warnings(kl_per_dimension: Sequence[float]) -> tuple[str, ...]:

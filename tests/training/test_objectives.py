@@ -210,3 +210,18 @@ def test_code_lengths_are_bits_of_the_prior_and_hide_classes() -> None:
         nats = -prior.log_prob(codes, conditions={"label": condition}).mean()
         assert step.loss.item() == pytest.approx(nats.item())
         assert step.figures["bits_per_token"].item() == pytest.approx(nats.item() / (6 * math.log(2)))
+
+
+def test_a_fit_warns_of_a_posterior_that_collapses() -> None:
+    sgvb = objective(SGVBConfig())
+    assert sgvb.warnings() == ()
+    for weight in sgvb.model.encoder.parameters():  # q(z given x) is N(0, 2 I) for every x, then N(0, I)
+        weight.data.zero_()
+    sgvb.model.encoder[-1].bias.data[3:] = math.log(2.0)
+    list(sgvb.steps(X))
+    assert sgvb.warnings() == (), "3 (2 - log 2 - 1) / 2 = 0.46 nats"
+    sgvb.model.encoder[-1].bias.data.zero_()
+    for _ in range(100):
+        list(sgvb.steps(X))
+    (warning,) = sgvb.warnings()
+    assert warning.startswith("posterior collapsed: mean KL")

@@ -20,6 +20,7 @@ from training.objectives.annealing import Annealing
 from training.objectives.base import DataFacts, ModelObjective, ModelObjectiveConfig, Step
 from training.objectives.corruption import Corruption
 from training.objectives.free_bits import FreeBits
+from training.posterior_collapse import RateWatch
 from training.spectral import SpectralLoss
 
 
@@ -112,11 +113,12 @@ class SGVB(ModelObjective):
         self.config = config
         self.spectral = SpectralLoss() if config.spectral_weight else None
         self.watch = CodeWatch()
+        self.rates = RateWatch()
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.int64))
 
     def warnings(self) -> tuple[str, ...]:
-        """Warn of collapsed codebooks."""
-        return self.watch.warnings()
+        """Warn of collapsed codebooks and posteriors."""
+        return self.watch.warnings() + self.rates.warnings()
 
     def steps(self, *batch: Shaped[Tensor, "B ..."]) -> Iterator[Step]:
         """Give the one step of a batch: data, and their class for each condition; see `Objective.steps`."""
@@ -136,6 +138,8 @@ class SGVB(ModelObjective):
         conditions, noise = self.hide(x, known), self.draw_noise(x)
         seen = x if self.config.corruption is None else self.config.corruption.apply(x)
         found = self.weigh(x, seen, noise, conditions)
+        if found.bound.kl is not None:
+            self.rates.add(found.bound.kl)
         loss = self._rate_weight() * self._rate(found) - found.bound.reconstruction.mean()
         for level in found.latent:
             if level.penalty is not None:
