@@ -8,6 +8,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 # Tests over whole data sets run where LATENTD_DATA names their folder.
 DATA_MARK := $(if $(LATENTD_DATA),,and not data)
+# The benchmarks of the service; the others fit models first, or need a fitted one.
+BENCHES := concurrent neighbour overload sampling serving startup
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
 
 .PHONY: serve test test-all check format bench train clean
@@ -33,7 +35,7 @@ format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/dev.installed
-	@for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done
+	@for name in $(BENCHES); do echo "== bench_$$name"; $(BIN)/python -m bench.bench_$$name || exit 1; done
 
 # make train RECIPE=training/recipes/digits-vae.toml ARGS="--data.root PATH"
 train: $(VENV)/training.installed
