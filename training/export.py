@@ -122,10 +122,10 @@ def _parity(draft: Draft, comparison: Comparison) -> schema.Parity:
 
 
 def portable(recipe: Recipe) -> Recipe:
-    """Give a recipe as others can have it: of the path of the data only its last part is kept."""
-    root = recipe.data.root
+    """Give a recipe as others can have it: of paths only their last part is kept."""
+    root, start = recipe.data.root, recipe.start_from
     data = recipe.data.model_copy(update={"root": root and Path(root.resolve().name)})
-    return recipe.model_copy(update={"data": data})
+    return recipe.model_copy(update={"data": data, "start_from": start and Path(start.resolve().name)})
 
 
 def _trained_numbers(draft: Draft) -> int:

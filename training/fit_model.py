@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.families import build as build_family
 from models.model import LatentVariableModel
-from training import pictures, spectrograms
+from training import checkpoint, pictures, spectrograms
 from training.data import Recordings, Splits, load
 from training.data.splits import Labels
 from training.errors import RecipeError, RunError
@@ -47,8 +47,11 @@ class ModelTask:
         self.validation = splits.validation.fixed()
 
     def objective(self) -> ModelObjective:
-        """Make the objective with a fresh model."""
+        """Make the objective with a fresh model, or with one that another run has fitted."""
         model = build(self.recipe, self.splits)
+        if self.recipe.start_from is not None:
+            best = Run(self.recipe.start_from).best
+            checkpoint.load_module(model, checkpoint.read(best).part("model"), best)
         facts = DataFacts(len(self.splits.train), variance(self.splits), self.splits.train.shape)
         self.fitted = self.recipe.objective.build(model, facts)
         return self.fitted

@@ -110,9 +110,21 @@ class PriorConfig(LinkFitConfig):
 
 
 class Recipe(Section):
-    """A whole recipe; `name` is the model's name in the store."""
+    """A whole recipe.
+
+    Attributes:
+        name: of the model in the store.
+        start_from: folder of a run of the same model, whose best weights the fit begins with; None for fresh ones.
+        data: what it is fitted to.
+        model: what is fitted.
+        objective: what is minimised.
+        fit: how.
+        prior: over the codes of the fitted model.
+        card: what people should know.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    start_from: Path | None = None
     data: DataConfig
     model: FamilyConfig
     objective: ObjectiveConfig = SGVBConfig()

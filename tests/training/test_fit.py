@@ -148,3 +148,17 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert rates.index(max(rates)) in (99, 100)
     assert rates[550] == pytest.approx((0.1 + 0.001) / 2)
     assert rates[-1] == pytest.approx(0.001, rel=1e-2)
+
+
+def test_a_fit_can_begin_with_the_weights_of_another_run(recipe_file: Path, tmp_path: Path) -> None:
+    recipe, run = read_recipe(recipe_file, {"fit.steps": "2"}), Run(tmp_path / "run")
+    fit(run, recipe, resume=False)
+    splits = load(recipe.data)
+    begun = ModelTask(recipe.model_copy(update={"start_from": run.path}), splits).objective().model
+    fitted = run.model(recipe, splits.train.shape).state_dict()
+    assert all(torch.equal(value, fitted[name]) for name, value in begun.state_dict().items())
+    wider = recipe.model.model_copy(update={"latent": 5})
+    with pytest.raises(RunError, match=r"best\.safetensors"):
+        ModelTask(recipe.model_copy(update={"start_from": run.path, "model": wider}), splits).objective()
+    with pytest.raises(RunError, match=r"best\.safetensors"):
+        ModelTask(recipe.model_copy(update={"start_from": tmp_path}), splits).objective()
