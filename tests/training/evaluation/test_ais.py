@@ -15,9 +15,10 @@ from tests.models.test_linear_gaussian import data, linear_gaussian
 from training.errors import RunError
 from training.evaluate import bounds
 from training.evaluation import ais as ais_module
-from training.evaluation.ais import Annealing, PathToPosterior, ais, bdmc, figures, sigmoid_schedule, simulate
+from training.evaluation.ais import Annealing, PathToPosterior, ais, bdmc, figures, sigmoid_schedule
 from training.evaluation.latents import log_posterior
 from training.evaluation.marginal import LogLikelihood, monte_carlo
+from training.evaluation.simulate import simulate
 
 COUNT = 40
 
