@@ -143,7 +143,7 @@ class LatentVariableModel(nn.Module):
         Returns:
             The bound of each example, with what it was made of.
         """
-        return self._weigh(x, self.bottleneck(self.hidden(x), noise), conditions)
+        return self.weigh(x, self.bottleneck(self.hidden(x), noise), conditions)
 
     def bound(
         self, x: Shaped[Tensor, "B H W C"], noise: Float[Tensor, "B S D"], conditions: Conditions | None = None
@@ -162,7 +162,7 @@ class LatentVariableModel(nn.Module):
         Returns:
             The three terms, float64.
         """
-        bound = self._weigh(x, self.bottleneck.draw(encoding, noise)).bound
+        bound = self.weigh(x, self.bottleneck.draw(encoding, noise)).bound
         return LogWeights(bound.log_p_x_given_z, bound.log_p_z.double(), bound.log_q.double())
 
     def exact_log_prob(self, x: Shaped[Tensor, "B H W C"]) -> Float64[Tensor, " B"] | None:
@@ -181,8 +181,17 @@ class LatentVariableModel(nn.Module):
         """Give the same model as graphs need it; see `Bottleneck.for_export`."""
         return type(self)(self.encoder, self.bottleneck.for_export(), self.decoder, self.likelihood, self.conditions)
 
-    def _weigh(self, x: Shaped[Tensor, "B H W C"], latent: Latent, conditions: Conditions | None = None) -> Pass:
-        """Decode a latent and weigh it."""
+    def weigh(self, x: Shaped[Tensor, "B H W C"], latent: Latent, conditions: Conditions | None = None) -> Pass:
+        """Decode a latent and weigh it, wherever it was drawn from.
+
+        Args:
+            x: data.
+            latent: what a bottleneck drew, for x or for something like it.
+            conditions: as in `decode`.
+
+        Returns:
+            The bound of each example, with what it was made of.
+        """
         params = self.weighing(x, latent[-1].z, conditions)
         log_p_x_given_z = self.likelihood.log_prob(x.unsqueeze(1), params)
         terms = ((level.log_p, level.log_q) for level in latent)

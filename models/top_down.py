@@ -210,7 +210,7 @@ class TopDownModel(LatentVariableModel):
         del conditions
         return self._shown(self.bottleneck.state(z.flatten(0, -2)), self.batch_shape(z))
 
-    def _weigh(self, x: Shaped[Tensor, "B *data"], latent: Latent, conditions: Conditions | None = None) -> Pass:
+    def weigh(self, x: Shaped[Tensor, "B *data"], latent: Latent, conditions: Conditions | None = None) -> Pass:
         """Weigh what was drawn."""
         del conditions
         (level,) = cast("tuple[PathLevel]", latent)

@@ -5,6 +5,7 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor, nn
 
 from artifact import manifest as schema
+from artifact.bounds import DENSITY_UNIT
 from models.autoregressive import TeacherForcedModel
 from models.continuous import ContinuousBottleneck
 from models.model import LatentVariableModel
@@ -127,7 +128,7 @@ def graphs(
 
 def _nats(model: LatentVariableModel) -> str:
     """Name the unit of log p of x: that of a density is no code length."""
-    return "nats_density" if model.likelihood.is_density else "nats"
+    return DENSITY_UNIT if model.likelihood.is_density else "nats"
 
 
 def _drawn(

@@ -132,7 +132,7 @@ class ModelObjective(Objective):
         """Bound log p(x) from samples of q(z given what the encoder sees); see `LatentVariableModel.forward`."""
         if seen is x:
             return cast("Pass", self.model(x, noise, conditions))
-        return self.model._weigh(x, self.model.bottleneck(self.model.hidden(seen), noise), conditions)
+        return self.model.weigh(x, self.model.bottleneck(self.model.hidden(seen), noise), conditions)
 
     def hide(self, x: Shaped[Tensor, "B *data"], known: tuple[Int[Tensor, " B"], ...]) -> dict[str, Int[Tensor, " B"]]:
         """Give each condition of the decoder, hidden from it for a random part of the batch."""
