@@ -219,10 +219,10 @@ class Manifest(Part):
         variants: the model in reduced precision, by the type of its networks.
         files: sha256 of every other file of the artifact, by name.
         prior: the learned prior over codes; None where there is none, and codes count as equally probable.
-        decoder: `parallel` has the graph `decode`, which gives the likelihood's mean, unless pictures are decoded pixel
-            by pixel, which no graph does; `autoregressive`, of sounds alone, has `decode_given`, what codes say of every
-            sample, and `decode_step`, from the class of the sample before to the logits of the 256 mu-law classes of
-            the next one, with memory as in the steps of a prior.
+        decoder: `parallel` has the graph `decode`, which gives the likelihood's mean, unless pictures are decoded
+            pixel by pixel, which no graph does; `autoregressive`, of sounds alone, has `decode_given`, what codes say
+            of every sample, and `decode_step`, from the class of the sample before to the logits of the 256 mu-law
+            classes of the next one, with memory as in the steps of a prior.
         noise: the graph inputs that are noise.
         capabilities: the endpoints that the model can answer.
         bound: what kind of bound its likelihood is; None where it has none.
