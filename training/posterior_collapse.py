@@ -62,6 +62,6 @@ def collapse_warnings(kl_per_dimension: Sequence[float]) -> tuple[str, ...]:
     if count > 1 and unused >= UNUSED_SHARE * count:
         return (
             f"{unused} of {count} dimensions carry less than {UNUSED_NATS} nats each, so that {count - unused} would "
-            f"do as well; choose a smaller model.latent, or {_REMEDY}",
+            f"do as well; choose a smaller model.latent (in a hierarchy, fewer latents in model.levels), or {_REMEDY}",
         )
     return ()

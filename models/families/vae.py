@@ -13,7 +13,7 @@ from models.families.posteriors import DiagonalConfig, PosteriorConfig
 from models.families.real_priors import RealPriorConfig, StandardNormalConfig
 from models.model import LatentVariableModel
 from models.networks import ImageShape, Network
-from models.networks.conv import conv
+from models.networks.conv import Upsampling, conv
 from models.networks.mlp import mlp
 
 
@@ -38,6 +38,7 @@ class ConvConfig(Config):
     decoder_blocks: int = Field(default=1, ge=0)
     hidden: int = Field(default=256, gt=0)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    upsampling: Upsampling = "subpixel"
 
     def build(self, data: ImageShape, outputs_per_channel: int, latent: int, posterior_outputs: int) -> Network:
         """Make encoder and decoder."""
@@ -52,6 +53,7 @@ class ConvConfig(Config):
             dropout=self.dropout,
             latent=latent,
             posterior_outputs=posterior_outputs,
+            upsampling=self.upsampling,
         )
 
 

@@ -1,10 +1,13 @@
 """Convolutional encoder and decoder: strided stages of residual blocks, and no normalisation across the batch."""
 
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
 from models.networks import ImageShape, Network
+
+Upsampling = Literal["subpixel", "nearest"]
 
 
 class ResidualBlock(nn.Module):
@@ -41,6 +44,7 @@ def conv(
     dropout: float,
     latent: int,
     posterior_outputs: int,
+    upsampling: Upsampling,
 ) -> Network:
     """Build stages that halve the image on the way in and double it on the way out.
 
@@ -55,6 +59,9 @@ def conv(
         dropout: 0 .. 1, in blocks and dense layers.
         latent: D of z.
         posterior_outputs: K, numbers that the posterior wants.
+        upsampling: of the decoder's stages: `subpixel` rearranges channels (Shi et al. 2016), which is quick, but gives
+            each pixel of a block weights of its own, and so patterns of the block's period to whom they please;
+            `nearest` repeats places before it convolves (Odena et al. 2016).
 
     Returns:
         Encoder and decoder.
@@ -84,6 +91,7 @@ def conv(
             hidden,
             dropout,
             latent,
+            upsampling,
         ),
     )
 
@@ -121,8 +129,9 @@ def _decoder(
     hidden: int,
     dropout: float,
     latent: int,
+    upsampling: Upsampling,
 ) -> nn.Module:
-    """Chain a dense layer and stages that end in a subpixel upsampling each (Shi et al. 2016)."""
+    """Chain a dense layer and stages that end in an upsampling each."""
     height, width = smallest
     layers: list[nn.Module] = [
         nn.Linear(latent, hidden),
@@ -133,7 +142,14 @@ def _decoder(
     ]
     for before, after in pairwise(channels):
         layers += [ResidualBlock(before, dropout) for _ in range(blocks)]
-        layers += [nn.ReLU(), nn.Conv2d(before, 4 * after, 1), nn.PixelShuffle(2)]
+        layers += [nn.ReLU(), *_doubling(before, after, 1, upsampling)]
     layers += [ResidualBlock(channels[-1], dropout) for _ in range(blocks)]
-    layers += [nn.ReLU(), nn.Conv2d(channels[-1], 4 * outputs, 3, padding=1), nn.PixelShuffle(2)]
+    layers += [nn.ReLU(), *_doubling(channels[-1], outputs, 3, upsampling)]
     return nn.Sequential(*layers)
+
+
+def _doubling(before: int, after: int, kernel: int, upsampling: Upsampling) -> list[nn.Module]:
+    """Double both sides; `kernel` is that of the coarser places, finer ones need 3 to join them."""
+    if upsampling == "subpixel":
+        return [nn.Conv2d(before, 4 * after, kernel, padding=kernel // 2), nn.PixelShuffle(2)]
+    return [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]

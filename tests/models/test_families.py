@@ -142,7 +142,7 @@ FAMILIES: dict[str, tuple[FamilyConfig, ImageShape | SoundShape]] = {
         VAEGANConfig(
             family="vae-gan",
             latent=3,
-            network=ConvConfig(encoder_channels=(4,), decoder_channels=(6,), hidden=8),
+            network=ConvConfig(encoder_channels=(4,), decoder_channels=(6,), hidden=8, upsampling="nearest"),
             likelihood=GaussianConfig(variance="shared", scale=20.0),
         ),
         ImageShape(3, 8, 8),

@@ -152,6 +152,32 @@ def test_the_losses_are_those_of_the_paper(gan_recipe: Recipe, tmp_path: Path) -
     assert losses["discriminator"].item() == pytest.approx(detection.item(), rel=1e-4)
 
 
+def test_the_penalty_is_the_slope_at_the_data(gan_recipe: Recipe, tmp_path: Path) -> None:
+    """Mescheder et al. 2018, eq. 9, by differences of the discriminator's logits."""
+    table = gan_recipe.model_dump()
+    losses = []
+    for penalty in (0.0, 3.0):
+        table["objective"]["gradient_penalty"] = penalty
+        objective = start(Recipe.model_validate(table), tmp_path / str(penalty)).objective
+        assert isinstance(objective, Adversarial)
+        torch.manual_seed(5)
+        x = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+        (loss,) = (step.loss for step in objective.steps(x) if step.group == "discriminator")
+        losses.append(loss.item())
+    pictures = objective.model.likelihood.network_input(x).double()
+    judge, step = objective.discriminator.double(), 1e-4
+    slopes = []
+    for place in range(pictures[0].numel()):
+        moved = torch.zeros_like(pictures).flatten(1)
+        moved[:, place] = step
+        moved = moved.view_as(pictures)
+        with torch.no_grad():
+            above, below = (judge.head(judge.above(judge.below(p))) for p in (pictures + moved, pictures - moved))
+        slopes.append((above - below) / (2 * step))
+    penalty = 1.5 * torch.stack(slopes).square().sum(0).mean().item()
+    assert losses[1] - losses[0] == pytest.approx(penalty, rel=1e-3)
+
+
 def test_it_begins_as_a_plain_vae(gan_recipe: Recipe, tmp_path: Path) -> None:
     table = gan_recipe.model_dump()
     table["objective"]["pixel_steps"] = 2

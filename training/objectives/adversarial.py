@@ -35,6 +35,9 @@ class AdversarialConfig(ModelObjectiveConfig):
             contrast, which a young discriminator cares little for.
         pixel_steps: at the beginning, in which the model is fitted as a plain VAE, and the discriminator not at all: a
             decoder that does not know pictures yet learns patterns that deceive, and no more.
+        gradient_penalty: gamma of R1 = gamma / 2 E|grad D(x)|^2 over data (Mescheder et al. 2018, eq. 9) in the
+            discriminator's loss, of its logit by network units: it keeps a discriminator that is sure of itself from
+            leading the decoder into patterns.
         discriminator: what the pictures are judged by.
     """
 
@@ -43,6 +46,7 @@ class AdversarialConfig(ModelObjectiveConfig):
     likeness_weight: float = Field(default=0.1, gt=0)
     pixel_weight: float = Field(default=0.0, ge=0)
     pixel_steps: int = Field(default=0, ge=0)
+    gradient_penalty: float = Field(default=0.0, ge=0)
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
 
     def build(self, model: LatentVariableModel, facts: DataFacts) -> "Adversarial":
@@ -66,7 +70,7 @@ class Adversarial(ModelObjective):
       the discriminator, without its constant;
     - decoder: gamma times the likeness, and -log D of reconstructions and of draws from the prior (which has the fixed
       points of log(1 - D), and gradients where the discriminator is sure: Goodfellow et al. 2014, section 3);
-    - discriminator: -log D(x) - log(1 - D) of these.
+    - discriminator: -log D(x) - log(1 - D) of these, and where it is wanted a penalty of its slope at x.
 
     What the likelihood learns of pixels, such as their variance, it learns from the reconstructions as they are.
 
@@ -145,7 +149,15 @@ class Adversarial(ModelObjective):
         yield Step("encoder", config.rate_weight * rate - likeness, bound, figures, shares_graph=True)
         imitation = deceit - config.likeness_weight * likeness - config.pixel_weight * anchored
         yield Step("decoder", imitation - log_p, bound, {}, shares_graph=True)
-        yield Step("discriminator", detection, bound, {})
+        yield Step("discriminator", detection + self._penalty(x), bound, {})
+
+    def _penalty(self, x: Shaped[Tensor, "B H W C"]) -> Tensor | float:
+        """Give R1, through which the discriminator's weights have a gradient."""
+        if not self.config.gradient_penalty:
+            return 0.0
+        pictures = self.model.likelihood.network_input(x).requires_grad_()
+        (slope,) = torch.autograd.grad(self.discriminator(pictures).logits.sum(), pictures, create_graph=True)
+        return 0.5 * self.config.gradient_penalty * slope.float().square().flatten(1).sum(1).mean()
 
 
 def image_shape(facts: DataFacts) -> ImageShape:
