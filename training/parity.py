@@ -26,6 +26,8 @@ from training.graphs.spec import GraphSpec
 
 TENSOR_TOLERANCE = 1e-4
 """Largest |onnx - torch| / (1 + |torch|): atol and rtol of 1e-4 together."""
+_SCALES = {"intensity": 127.5}
+"""What counts as 1 of a unit: the network's own, since a ten-thousandth of a grey level is below float32's rounding."""
 BOUND_TOLERANCE = 1e-6
 """Largest difference of a bound, in nats per data dimension."""
 SOUND_BOUND_FACTOR = 10.0
@@ -133,9 +135,14 @@ class Comparison:
 
     def tensor_error(self, role: str, feeds: Arrays) -> float:
         """Give the largest error of the outputs of a graph, of the worst run; NaN where something is not a number."""
-        expected = self.expected(role, feeds)
-        found = self.found(role, feeds)
-        return float(np.max([self.limits.error(one[name], value) for one in found for name, value in expected.items()]))
+        expected, units = self.expected(role, feeds), {tensor.name: tensor.unit for tensor in self.reference[role].outputs}
+        scales = {name: _SCALES.get(units[name], 1.0) for name in expected}
+        errors = [
+            self.limits.error(one[name] / scales[name], value / scales[name])
+            for one in self.found(role, feeds)
+            for name, value in expected.items()
+        ]
+        return float(np.max(errors))
 
     def bound_error(self, role: str, feeds: Arrays, bound: Callable[[Arrays], NDArray[np.float64]]) -> float:
         """Likewise of a bound in nats, which is made of the outputs of a graph; in nats per data dimension."""
