@@ -47,7 +47,8 @@ def main() -> int:
     overrides = {"data.root": options.root} if options.root else None
     recipes = {name: run.recipe(overrides) for name, run in runs.items()}
     splits = load(recipes["VAE"].data)
-    real = splits.test.fixed(options.examples)
+    test = splits.test.fixed()
+    real = test[np.random.default_rng(0).permutation(len(test))[: options.examples]]
     models = {name: run.model(recipes[name], real.shape[1:]) for name, run in runs.items()}
     reconstructed = {name: reconstructions(model, real) for name, model in models.items()}
     drawn = {name: draws(model, len(real)) for name, model in models.items()}
