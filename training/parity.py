@@ -135,10 +135,10 @@ class Comparison:
 
     def tensor_error(self, role: str, feeds: Arrays) -> float:
         """Give the largest error of the outputs of a graph, of the worst run; NaN where something is not a number."""
-        expected, units = self.expected(role, feeds), {tensor.name: tensor.unit for tensor in self.reference[role].outputs}
-        scales = {name: _SCALES.get(units[name], 1.0) for name in expected}
+        expected, outputs = self.expected(role, feeds), self.reference[role].outputs
+        scales = {tensor.name: _SCALES.get(tensor.unit, 1.0) for tensor in outputs}
         errors = [
-            self.limits.error(one[name] / scales[name], value / scales[name])
+            self.limits.error(one[name].astype(np.float64) / scales[name], value.astype(np.float64) / scales[name])
             for one in self.found(role, feeds)
             for name, value in expected.items()
         ]
