@@ -3,13 +3,14 @@
 import re
 from collections.abc import Sequence
 
-import google_crc32c
 import numpy as np
 from jaxtyping import Int32, Integer
 
-from codec.container import PREFIX_BYTES, Container, Profile, write_container
+from codec.container import PREFIX_BYTES, Container, write_container
 from codec.errors import ContainerLimitError, MalformedContainerError
+from codec.framing import crc32c
 from codec.layout import Grid, Layout
+from codec.profile import Profile
 from codec.raw import read_payload, write_payload
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -47,7 +48,7 @@ def write_codes(
         prior_prefix=None,
         grids=grids,
         extent=extent,
-        tokens_crc=_tokens_crc(tokens),
+        tokens_crc=tokens_crc(tokens),
         payload=write_payload(tokens, layout),
     )
     return write_container(container)
@@ -72,12 +73,26 @@ def read_codes(container: Container, layout: Layout) -> tuple[Int32[np.ndarray, 
     grids = _fit([grid.shape for grid in container.grids], layout.grids(container.extent))
     codes = read_payload(container.payload, grids, layout)
     _check_range(codes, layout)
-    if _tokens_crc(codes) != container.tokens_crc:
+    check_tokens(codes, container.tokens_crc)
+    return codes
+
+
+def check_tokens(codes: Sequence[Int32[np.ndarray, "..."]], expected: int) -> None:
+    """Refuse tokens that are not those that were written.
+
+    Args:
+        codes: an array a level, top first.
+        expected: their checksum, as the container has it.
+
+    Raises:
+        MalformedContainerError: they have another.
+    """
+    found = tokens_crc(codes)
+    if found != expected:
         raise MalformedContainerError(
-            f"the tokens have the checksum {_tokens_crc(codes):08x}, expected {container.tokens_crc:08x}: "
+            f"the tokens have the checksum {found:08x}, expected {expected:08x}: "
             "read them with the model that wrote them, or write them anew"
         )
-    return codes
 
 
 def _fit(shapes: Sequence[tuple[int, ...]], grids: Sequence[Grid]) -> tuple[Grid, ...]:
@@ -108,7 +123,13 @@ def _check_range(codes: Sequence[Integer[np.ndarray, "..."]], layout: Layout) ->
             )
 
 
-def _tokens_crc(codes: Sequence[Int32[np.ndarray, "..."]]) -> int:
-    """CRC-32C over the tokens as little-endian int32, top level first: it tells that they survived any coding."""
-    crc: int = google_crc32c.value(b"".join(level.astype("<i4").tobytes() for level in codes))
-    return crc
+def tokens_crc(codes: Sequence[Int32[np.ndarray, "..."]]) -> int:
+    """Give the CRC-32C of tokens as little-endian int32, top level first: it tells that they survived any coding.
+
+    Args:
+        codes: an array a level.
+
+    Returns:
+        The checksum.
+    """
+    return crc32c(b"".join(level.astype("<i4").tobytes() for level in codes))

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec.container import MAGIC, Container, Profile, read_container, seal, write_container
+from codec.container import Container, read_container, write_container
 from codec.errors import ContainerLimitError, MalformedContainerError, UnsupportedContainerError
+from codec.framing import MAGIC, seal
 from codec.layout import MAX_LEVELS, Grid
+from codec.profile import Profile
 
 PREFIX = "00112233445566778899aabbccddeeff"
 CONTAINER = Container(Profile.RAW, PREFIX, None, (Grid(1, (1, 3)), Grid(2, (2, 6))), (3, 133), 0x5199AB06, b"payload")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from codec.codes import read_codes, write_codes
-from codec.container import Container, read_container, seal, write_container
+from codec.container import Container, read_container, write_container
 from codec.errors import CodecError
+from codec.framing import seal
 from codec.layout import Grid, Layout, LevelLayout
 
 HASH = "0123456789abcdef" * 4
