@@ -1,4 +1,4 @@
-"""The command line: `python -m training fit|fit-prior|fit-classifier|evaluate|rate-distortion|export`."""
+"""The command line: `python -m training fit|fit-prior|fit-exact|fit-classifier|evaluate|rate-distortion|export`."""
 
 import argparse
 import sys
@@ -18,6 +18,8 @@ from training.evaluation.disentanglement import disentanglement_of_run
 from training.evaluation.estimates import Asked, estimates_of_run
 from training.evaluation.fit_classifier import ClassifierRecipe, fit_classifier
 from training.evaluation.report import curves_of_folder, curves_of_split, judge_run
+from training.exact.fit_exact import fit_exact
+from training.exact.vae import fit_exact_vae
 from training.export import export
 from training.fit import Progress
 from training.fit_model import fit
@@ -59,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     between.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     between.add_argument("--resume", action="store_true", help="go on from the prior's last checkpoint")
     between.add_argument("--link", type=int, help="only the prior of this grid of codes, from 0 (default: of all)")
+    exact = commands.add_parser("fit-exact", help="make a run's prior exact, or a VAE, to code with", epilog=_OVERRIDES)
+    exact.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
+    exact.add_argument("--resume", action="store_true", help="go on from the last checkpoint of this fit")
     two = commands.add_parser("evaluate", help="measure a run on a split and store the figures", epilog=_OVERRIDES)
     two.add_argument("run", type=Path, help="folder of the run, or the recipe that it was fitted from")
     two.add_argument("--split", choices=("train", "validation", "test"), default="test")
@@ -147,6 +152,20 @@ def _fit_prior(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     ends = fit_prior(run, run.recipe(overrides), resume=options.resume, link=options.link)
     for link, progress in ends.items():
         _tell(_summary(link, progress))
+    return 0
+
+
+def _fit_exact(options: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Make the prior of a run exact, or its networks where they are to archive with."""
+    _refuse(overrides, ("exact.", "data."), "the run is fitted, only its exact counterpart is to be")
+    run = _run_of(options.run, overrides)
+    recipe = run.recipe(overrides)
+    if recipe.prior is None:
+        progress = fit_exact_vae(run, recipe, resume=options.resume)
+        _tell(f"{run.exact}: best validation ELBO {progress.best_nats:.3f} nats at step {progress.best_step}")
+        return 0
+    for link, figures in fit_exact(run, recipe, resume=options.resume).items():
+        _tell(f"{link.exact}: {figures}")
     return 0
 
 
@@ -268,6 +287,7 @@ def _precisions(words: str) -> tuple[Precision, ...]:
 _COMMANDS = {
     "fit": _fit,
     "fit-prior": _fit_prior,
+    "fit-exact": _fit_exact,
     "fit-classifier": _fit_classifier,
     "evaluate": _evaluate,
     "rate-distortion": _rate_distortion,

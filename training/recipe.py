@@ -109,6 +109,53 @@ class PriorConfig(LinkFitConfig):
         return self.links[index] if self.links else self
 
 
+class ExactFitConfig(FitConfig):
+    """How integers are fitted: as `FitConfig`, a short fit that begins where the one in floating point ended."""
+
+    steps: int = Field(default=300, gt=0)
+    batch_size: int = Field(default=32, gt=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    final_learning_rate: float = Field(default=1e-6, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    precision: Literal["32-true"] = "32-true"
+    validate_every: int = Field(default=100, gt=0)
+    checkpoint_every: int = Field(default=100, gt=0)
+
+
+class ExactLinkConfig(Section):
+    """What the exact counterpart of a link of a prior is made of.
+
+    Attributes:
+        model: another prior for this link, without attention; None for that of `[prior]`.
+        model_fit: how that other one is fitted in floating point first.
+        fit: how the integers are fitted.
+        distillation: 0 .. 1, share of the loss that is the divergence from the prior in floating point; the rest is the
+            code length.
+    """
+
+    model: PriorModelConfig | None = None
+    model_fit: FitConfig = FitConfig()
+    fit: ExactFitConfig = ExactFitConfig()
+    distillation: float = Field(default=0.5, ge=0, le=1)
+
+
+class ExactConfig(ExactLinkConfig):
+    """The `[exact]` table: how `fit-exact` turns a fitted prior into one of integers, which codes can be coded under.
+
+    Attributes:
+        links: `[[exact.links]]`, one for each grid of codes in the order of the chain; where there are none, the table
+            itself holds for every link.
+    """
+
+    links: tuple[ExactLinkConfig, ...] = ()
+
+    def link(self, index: int) -> ExactLinkConfig:
+        """Give what holds for a link."""
+        return self.links[index] if self.links else self
+
+
 class Recipe(Section):
     """A whole recipe.
 
@@ -120,6 +167,7 @@ class Recipe(Section):
         objective: what is minimised.
         fit: how.
         prior: over the codes of the fitted model.
+        exact: the prior's counterpart in exact integers.
         card: what people should know.
     """
 
@@ -130,6 +178,7 @@ class Recipe(Section):
     objective: ObjectiveConfig = SGVBConfig()
     fit: FitConfig = FitConfig()
     prior: PriorConfig | None = None
+    exact: ExactConfig | None = None
     card: CardConfig = CardConfig()
 
 

@@ -15,6 +15,7 @@ from models.model import LatentVariableModel
 from training import checkpoint
 from training.data import Splits
 from training.errors import RunError
+from training.exact.links import attention_free, fresh_exact, read_exact
 from training.links import build_link, conditions_of, grids_of
 from training.recipe import Recipe, read_recipe, write_recipe
 from training.team import leads
@@ -54,6 +55,11 @@ class Run:
     def best(self) -> Path:
         """The averaged weights at the best validation bound."""
         return self.path / "best.safetensors"
+
+    @property
+    def exact(self) -> Path:
+        """The frozen exact counterpart of the weights."""
+        return self.path / "exact.safetensors"
 
     @property
     def metrics_file(self) -> Path:
@@ -159,3 +165,32 @@ class Run:
                 "move it away and fit it again"
             )
         checkpoint.load_module(link, state.part("model"), files.best)
+
+    def exact_chain(self, recipe: Recipe, model: LatentVariableModel, splits: Splits) -> Chain | None:
+        """Build the exact counterpart of the prior.
+
+        Args:
+            recipe: the run's recipe.
+            model: the run's model.
+            splits: its data.
+
+        Returns:
+            All links, frozen, in evaluation mode, on the CPU; None where there are none.
+
+        Raises:
+            RecipeError: the recipe does not fit them.
+            RunError: a link is missing, damaged, or was made for other weights.
+        """
+        if recipe.prior is None or not any(link.exact.exists() for link in self.links):
+            return None
+        grids = grids_of(model, splits.train.shape, recipe.prior.crop)
+        config, conditions = attention_free(recipe, len(grids)), conditions_of(recipe.prior, splits)
+        links = [fresh_exact(config, index, grids, conditions) for index in range(len(grids))]
+        for index, link in enumerate(links):
+            files = self.link(index)
+            if not files.exact.exists():
+                raise RunError(f"link {index} of the prior has no exact counterpart; run fit-exact {self.path} again")
+            read_exact(
+                files.exact, link, {"model_sha256": file_sha256(self.best), "prior_sha256": file_sha256(files.best)}
+            )
+        return Chain(links, grids).eval()

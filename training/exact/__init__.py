@@ -1,0 +1,1 @@
+"""Exact integer networks of fitted runs: conversion, a short fit, and the files that hold them."""
