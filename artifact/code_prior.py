@@ -60,9 +60,28 @@ class CodePrior(Part):
         return self.conditions.get("label", ())
 
 
-def link_role(index: int) -> str:
+PRIOR, EXACT_PRIOR = "prior", "prior_exact"
+"""How the roles of a prior's graphs begin: of the one that codes are drawn from, and of the one in exact integers."""
+
+
+def link_role(index: int, prior: str = PRIOR) -> str:
     """Name the graph of a prior's link that gives all logits in parallel, and the beginning of its other graphs."""
-    return f"prior_{index}" if index else "prior"
+    return f"{prior}_{index}" if index else prior
+
+
+def step_roles(link: Link, index: int, prior: str = PRIOR) -> tuple[str, ...]:
+    """Name the graphs that give the codes of a link step by step.
+
+    Args:
+        link: of a prior.
+        index: its place in the chain.
+        prior: how the roles of the prior begin.
+
+    Returns:
+        Roles.
+    """
+    steps = ("row", "pixel") if link.order == "raster" else ("step",)
+    return tuple(f"{link_role(index, prior)}_{step}" for step in steps)
 
 
 def condition_input(name: str) -> str:

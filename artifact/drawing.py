@@ -4,16 +4,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from artifact.codes import ALL_CODES, Arrays, Signature, draw_codes
+from artifact.choosing import TO_DRAW as TO_DRAW
+from artifact.choosing import Choice, Draws
+from artifact.codes import Arrays, Signature
 from artifact.memory import Host, Memory
-
-TO_DRAW: Final = -1
-"""Stands in `known` where a code is to be drawn."""
 
 _OWN_INPUTS = {"codes", "code", "position", "context", "given"}
 _OWN_PREFIXES = ("state_", "cache_")
@@ -38,7 +37,7 @@ class Drawing(ABC):
     """Grids of codes that are drawn together, each in a slot of the batch.
 
     Whoever calls runs the graphs, wherever they are: `call` says which one and on what, `proceed` takes what it gave.
-    The order of the runs, the memory between them and the draws are here. A grid leaves once it is complete.
+    The order of the runs and the memory between them are here. A grid leaves once it is complete.
 
     Args:
         graphs: signatures by role, of all graphs that are run.
@@ -46,6 +45,7 @@ class Drawing(ABC):
         axes: symbols of those axes.
         slots: grids at a time, the batch size of every run.
         host: copies a state to where it can be written, where runs leave states elsewhere, as on a GPU.
+        choice: chooses the codes; None to draw them.
 
     Attributes:
         codes: drawn so far, by slot.
@@ -61,6 +61,7 @@ class Drawing(ABC):
         axes: str,
         slots: int,
         host: Host,
+        choice: Choice | None = None,
     ) -> None:
         self.codes = np.zeros((slots, *grid), dtype=np.int32)
         self.drawn = np.zeros(slots, dtype=np.int64)
@@ -71,16 +72,9 @@ class Drawing(ABC):
         sizes = {"B": slots} | dict(zip(axes, grid, strict=True))
         self._memory = {role: Memory(graph, sizes, host) for role, graph in graphs.items()}
         first = next(iter(graphs.values()))
-        self._conditions = _conditions(first, slots)
-        self._asked: Arrays = {
-            "uniform": np.zeros((slots, self.places)),
-            "temperature": np.ones(slots),
-            "top_k": np.full(slots, ALL_CODES),
-            "top_p": np.ones(slots),
-            "known": np.full((slots, self.places), TO_DRAW, dtype=np.int32),
-            **self._conditions,
-        }
-        self._unasked = {name: array[0].copy() for name, array in self._asked.items()}
+        self._choice = choice or Draws(slots, self.places)
+        self._conditions = no_conditions(first, slots)
+        self._unconditional = {name: array[0] for name, array in no_conditions(first, 1).items()}
         features = next((tensor.shape[-1] for tensor in first.inputs if tensor.name == "given"), None)
         self._nothing = np.zeros((self.places, int(features or 0)), dtype=np.float32)
         self._given: list[Float32[np.ndarray, "places G"]] = [self._nothing] * slots
@@ -114,15 +108,17 @@ class Drawing(ABC):
 
         Args:
             slot: which.
-            row: what is asked for, by name: `uniform`, noise in [0, 1) of each place in the order of drawing; and where
-                it is not as usual `temperature`, `top_k` and `top_p` (see `draw_codes`), `known [*grid]`, the codes
-                that are not drawn but taken, `TO_DRAW` elsewhere, `given [*grid, G]`, which is zeros as usual, and the
-                prior's conditions by the names of their inputs, none as usual. Other names are of no matter.
+            row: what is asked for, by name: to draw, `uniform`, noise in [0, 1) of each place in the order of drawing,
+                and where it is not as usual `temperature`, `top_k` and `top_p` (see `draw_codes`), and `known [*grid]`,
+                the codes that are not drawn but taken, `TO_DRAW` elsewhere; `given [*grid, G]`, which is zeros as
+                usual, and the prior's conditions by the names of their inputs, none as usual. Other names are of no
+                matter.
             paused: where it goes on; None for its beginning.
         """
         self.is_active[slot] = True
-        for name, array in self._asked.items():
-            array[slot] = np.reshape(row.get(name, self._unasked[name]), array.shape[1:])
+        self._choice.join(slot, row)
+        for name, array in self._conditions.items():
+            array[slot] = row.get(name, self._unconditional[name])
         self._given[slot] = np.reshape(row["given"], self._nothing.shape) if self._is_given(row) else self._nothing
         self.codes[slot], self.drawn[slot] = (0, 0) if paused is None else (paused.codes, paused.drawn)
         for role, memory in self._memory.items():
@@ -151,23 +147,15 @@ class Drawing(ABC):
         ahead = zip(self._given, self.drawn, strict=True)
         return {"given": np.stack([given[place : place + places] for given, place in ahead])}
 
-    def _draw(self, logits: Float32[np.ndarray, "slots K"]) -> None:
-        """Draw the next code of every grid, or take it where it is known."""
+    def _choose(self, logits: Float32[np.ndarray, "slots K"]) -> None:
+        """Choose the next code of every grid."""
         (slots,) = np.nonzero(self.is_active)
-        places, asked = self.drawn[slots], self._asked
-        drawn = draw_codes(
-            logits[slots],
-            asked["uniform"][slots, places],
-            temperature=asked["temperature"][slots],
-            top_k=asked["top_k"][slots],
-            top_p=asked["top_p"][slots],
-        )
-        known = asked["known"][slots, places]
-        self._flat[slots, places] = np.where(known == TO_DRAW, drawn, known)
+        places = self.drawn[slots]
+        self._flat[slots, places] = self._choice.choose(slots, places, logits[slots])
         self.drawn[slots] += 1
 
 
-def _conditions(graph: Signature, slots: int) -> Arrays:
+def no_conditions(graph: Signature, slots: int) -> Arrays:
     """Give the inputs of a graph that name classes, each with the number of the one for none."""
     return {
         tensor.name: np.full(slots, int(tensor.maximum or 0), dtype=np.int64)

@@ -31,3 +31,7 @@ class UnknownVariantError(ArtifactError):
 
 class GoldenError(ArtifactError):
     """A graph gives something else than it gave when it was exported, or what it gave is not all there."""
+
+
+class InexactError(GoldenError):
+    """A graph in exact integers gives others than it gave when it was exported, so that nothing can be coded."""

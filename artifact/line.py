@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from artifact.choosing import Choice
 from artifact.codes import Signature
 from artifact.drawing import Drawing
 from artifact.memory import Host
@@ -21,6 +22,7 @@ class Line(Drawing):
         grid: length, or height and width.
         slots: see `Drawing`.
         host: likewise.
+        choice: likewise.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class Line(Drawing):
         slots: int,
         *,
         host: Host = np.array,
+        choice: Choice | None = None,
     ) -> None:
-        super().__init__({step: graphs[step]}, grid, "t" if len(grid) == 1 else "hw", slots, host)
+        super().__init__({step: graphs[step]}, grid, "t" if len(grid) == 1 else "hw", slots, host, choice)
         self._step = step
 
     @property
@@ -56,4 +59,4 @@ class Line(Drawing):
     def proceed(self, outputs: Mapping[str, Any]) -> None:
         """Take the outputs of a step, and draw its codes."""
         self._memory[self._step].take(outputs, self.drawn)
-        self._draw(outputs["logits"])
+        self._choose(outputs["logits"])

@@ -7,83 +7,36 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from artifact.code_prior import EXACT_PRIOR as EXACT_PRIOR
+from artifact.code_prior import PRIOR as PRIOR
 from artifact.code_prior import CodePrior as CodePrior
 from artifact.code_prior import Link as Link
 from artifact.code_prior import condition_input as condition_input
 from artifact.code_prior import is_of_prior
 from artifact.code_prior import link_role as link_role
-from artifact.errors import SchemaError, SignatureError, UnknownVariantError
+from artifact.errors import SchemaError, UnknownVariantError
+from artifact.exact import ExactPart
+from artifact.exact import ExactPrior as ExactPrior
+from artifact.exact_decoder import ExactDecoder as ExactDecoder
+from artifact.exact_latents import ExactLatents as ExactLatents
+from artifact.graph import DType as DType
+from artifact.graph import FileName
+from artifact.graph import Graph as Graph
+from artifact.graph import Tensor as Tensor
 from artifact.parity import CodesParity as CodesParity
 from artifact.parity import Parity as Parity
 from artifact.parity import PriorParity as PriorParity
 from artifact.part import Part, Sha256
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The manifest schema that this code writes; it reads this one and those before, and refuses a higher one."""
 
 MANIFEST_FILE = "manifest.json"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
 Capability = Literal["encode", "decode", "reconstruct", "sample", "likelihood", "compress", "decompress"]
-DType = Literal["uint8", "int32", "int64", "float32", "float64"]
 Precision = Literal["fp16"]
 """The smaller types that the networks of a variant compute in."""
-
-
-class Tensor(Part):
-    """One input or output of a graph.
-
-    Attributes:
-        name: the tensor's name in the graph.
-        dtype: its element type.
-        shape: one entry an axis: a number where the size is fixed, else the axis' symbol: `B`, `S`, of an image of any
-            size `H` and `W`, and of its grid of codes `h` and `w`; of a sound of any length `T`, and of its codes `t`.
-        minimum: the smallest value that the graph is meant for, in `unit`; None where there is none.
-        maximum: the largest, likewise.
-        values: the only values that may occur, where they are few (a Bernoulli likelihood takes 0 and 255).
-        unit: what a value means: `intensity` (0..255), `nats`, `standard_normal`, `logit`, ...
-    """
-
-    name: str
-    dtype: DType
-    shape: tuple[int | str, ...]
-    minimum: float | None = None
-    maximum: float | None = None
-    values: tuple[int, ...] | None = None
-    unit: str
-
-
-class Graph(Part):
-    """One ONNX file with its signature."""
-
-    file: FileName
-    sha256: Sha256
-    opset: int
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-
-    def check(self, graph: str, inputs: dict[str, DType], outputs: dict[str, DType]) -> None:
-        """Compare this declaration with the names and element types that the runtime found in the file.
-
-        Args:
-            graph: the graph's role, for the message.
-            inputs: element type of each input that the file really has.
-            outputs: likewise for the outputs.
-
-        Raises:
-            SignatureError: a tensor is missing, superfluous or of another type.
-        """
-        for role, declared, found in (
-            ("inputs", self.inputs, inputs),
-            ("outputs", self.outputs, outputs),
-        ):
-            expected = {tensor.name: tensor.dtype for tensor in declared}
-            if expected != found:
-                raise SignatureError(
-                    f"graph {graph!r} ({self.file}): the manifest declares {role} {expected}, "
-                    f"the file has {found}; export the model again"
-                )
 
 
 class Variant(Part):
@@ -219,6 +172,11 @@ class Manifest(Part):
         variants: the model in reduced precision, by the type of its networks.
         files: sha256 of every other file of the artifact, by name.
         prior: the learned prior over codes; None where there is none, and codes count as equally probable.
+        exact_prior: the prior over codes in integers, which codes are written and read under; None where there is none,
+            and codes are stored as they are.
+        exact_latents: a VAE in integers, which pictures are archived under; None where there is none.
+        exact_decoder: a decoder of codes in integers, around which pictures are stored bit by bit; None where there is
+            none.
         decoder: `parallel` has the graph `decode`, which gives the likelihood's mean, unless pictures are decoded
             pixel by pixel, which no graph does; `autoregressive`, of sounds alone, has `decode_given`, what codes say
             of every sample, and `decode_step`, from the class of the sample before to the logits of the 256 mu-law
@@ -248,6 +206,9 @@ class Manifest(Part):
     variants: dict[Precision, Variant] = Field(default_factory=dict)
     files: dict[FileName, Sha256]
     prior: CodePrior | None = None
+    exact_prior: ExactPrior | None = None
+    exact_latents: ExactLatents | None = None
+    exact_decoder: ExactDecoder | None = None
     decoder: Literal["parallel", "autoregressive"] = "parallel"
     noise: tuple[NoiseInput, ...]
     capabilities: tuple[Capability, ...]
@@ -278,6 +239,34 @@ class Manifest(Part):
                     raise ValueError(f"graph {role!r} of variant {precision} takes or gives other tensors than in full")
         return self
 
+    @model_validator(mode="after")
+    def _exact_parts_fit(self) -> "Manifest":
+        for part in self.exact_parts:
+            if part.golden not in self.files:
+                raise ValueError(f"the golden integers {part.golden!r} are not among the files")
+            if common := part.graphs.keys() & self.graphs.keys():
+                raise ValueError(f"the graphs {sorted(common)} are both exact and not")
+        return self
+
+    @property
+    def exact_parts(self) -> tuple[ExactPart, ...]:
+        """What there is in exact integers: its graphs are none of `graphs`, and enter neither of the other hashes."""
+        parts = (self.exact_prior, self.exact_latents, self.exact_decoder)
+        return tuple(part for part in parts if part is not None)
+
+    @property
+    def exact_graphs(self) -> dict[str, Graph]:
+        """The graphs of the exact parts, by role."""
+        return {role: graph for part in self.exact_parts for role, graph in part.graphs.items()}
+
+    def graph(self, role: str) -> Graph:
+        """Give a graph in full precision, or in exact integers.
+
+        Raises:
+            KeyError: there is none of this role.
+        """
+        return self.graphs[role] if role in self.graphs else self.exact_graphs[role]
+
     def graphs_in(self, precision: Precision | None) -> dict[str, Graph]:
         """Give the graphs to run, by role.
 
@@ -299,12 +288,13 @@ class Manifest(Part):
 
     def checksums(self) -> dict[str, str]:
         """Give the sha256 of every file that the artifact must hold, by file name."""
-        graphs = [self.graphs, *(variant.graphs for variant in self.variants.values())]
+        graphs = [self.graphs, self.exact_graphs, *(variant.graphs for variant in self.variants.values())]
         return dict(self.files) | {graph.file: graph.sha256 for roles in graphs for graph in roles.values()}
 
 
 WEIGHTS_FILE = "weights.data"
 PRIOR_WEIGHTS_FILE = "prior.data"
+EXACT_PRIOR_WEIGHTS_FILE = "prior_exact.data"
 GOLDEN_FILE = "golden.npz"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.typing import NDArray
 
+from artifact.choosing import Choice
 from artifact.codes import Signature
 from artifact.drawing import Drawing
 from artifact.memory import Host
@@ -25,6 +26,7 @@ class Raster(Drawing):
         grid: height and width.
         slots: see `Drawing`.
         host: likewise.
+        choice: likewise.
         made_for: height and width of the grid that the graphs were made for, where that is another one: graphs for any
             size ask a position only whether it is in the first row or column.
     """
@@ -38,9 +40,10 @@ class Raster(Drawing):
         slots: int,
         *,
         host: Host = np.array,
+        choice: Choice | None = None,
         made_for: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__({row: graphs[row], pixel: graphs[pixel]}, grid, "hw", slots, host)
+        super().__init__({row: graphs[row], pixel: graphs[pixel]}, grid, "hw", slots, host, choice)
         self._row, self._pixel = row, pixel
         self._height, self._width = grid
         self._made_for = made_for or grid
@@ -95,7 +98,7 @@ class Raster(Drawing):
             self._context = outputs["context"]
             return
         self._memory[self._pixel].take(outputs, self.drawn)
-        self._draw(outputs["logits"])
+        self._choose(outputs["logits"])
         self._column += 1
         if self._column == self._width:
             self._column, self._context = 0, None

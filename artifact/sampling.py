@@ -1,12 +1,15 @@
 """Drawing from the links of a prior over codes: which graphs take the steps, and whole draws from them."""
 
 from collections.abc import Callable, Generator, Mapping
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int32
 from numpy.typing import NDArray
 
-from artifact.code_prior import CodePrior, Link, link_role
+from artifact.choosing import Choice
+from artifact.code_prior import EXACT_PRIOR, PRIOR, CodePrior, Link
+from artifact.code_prior import step_roles as step_roles
 from artifact.codes import Arrays, Signature
 from artifact.drawing import Drawing
 from artifact.line import Line
@@ -17,22 +20,10 @@ from artifact.raster import Raster
 DECODE_STEP = "decode_step"
 """Role of the graph that draws one sample of a sound."""
 
-Steps = Generator[tuple[str, Arrays], Arrays, Int32[np.ndarray, "n *grid"]]
-"""Yields the role of a graph and its inputs, is sent its outputs, and returns the codes."""
+T = TypeVar("T")
 
-
-def step_roles(link: Link, index: int) -> tuple[str, ...]:
-    """Name the graphs that draw the codes of a link step by step.
-
-    Args:
-        link: of a prior.
-        index: its place in the chain.
-
-    Returns:
-        Roles.
-    """
-    steps = ("row", "pixel") if link.order == "raster" else ("step",)
-    return tuple(f"{link_role(index)}_{step}" for step in steps)
+Steps = Generator[tuple[str, Arrays], Arrays, T]
+"""Yields the role of a graph and its inputs, is sent its outputs, and returns what all that is for."""
 
 
 def all_step_roles(prior: CodePrior | None) -> tuple[str, ...]:
@@ -47,6 +38,13 @@ def all_steps(manifest: Manifest) -> tuple[str, ...]:
     return (*all_step_roles(manifest.prior), *of_decoder)
 
 
+def all_exact_steps(manifest: Manifest) -> tuple[str, ...]:
+    """Name all exact graphs that are run step by step: of a model's prior, and those of its latents."""
+    links = manifest.exact_prior.links if manifest.exact_prior is not None else ()
+    of_latents = manifest.exact_latents.graphs if manifest.exact_latents is not None else ()
+    return (*(role for i, link in enumerate(links) for role in step_roles(link, i, EXACT_PRIOR)), *of_latents)
+
+
 def open_drawing(
     graphs: Mapping[str, Signature],
     link: Link,
@@ -55,8 +53,10 @@ def open_drawing(
     *,
     host: Host = np.array,
     grid: tuple[int, ...] | None = None,
+    choice: Choice | None = None,
+    prior: str = PRIOR,
 ) -> Drawing:
-    """Make the batch in which the grids of a link are drawn.
+    """Make the batch in which the grids of a link are drawn, or chosen otherwise.
 
     Args:
         graphs: signatures by role.
@@ -65,23 +65,26 @@ def open_drawing(
         slots: grids at a time.
         host: see `Drawing`.
         grid: of a draw, for a link of any size; None for the link's own.
+        choice: see `Drawing`.
+        prior: how the roles of the prior begin.
 
     Returns:
         The batch, empty.
     """
-    roles = step_roles(link, index)
+    roles = step_roles(link, index, prior)
     if link.order == "raster":
         row, pixel = roles
         height, width = grid or link.grid
         made_height, made_width = link.grid
-        return Raster(row, pixel, graphs, (height, width), slots, host=host, made_for=(made_height, made_width))
+        made_for = made_height, made_width
+        return Raster(row, pixel, graphs, (height, width), slots, host=host, choice=choice, made_for=made_for)
     (step,) = roles
-    return Line(step, graphs, link.grid, slots, host=host)
+    return Line(step, graphs, grid or link.grid, slots, host=host, choice=choice)
 
 
 def sample(
     graphs: Mapping[str, Signature], link: Link, rows: Mapping[str, NDArray[np.generic]], *, index: int = 0
-) -> Steps:
+) -> Steps[Int32[np.ndarray, "n *grid"]]:
     """Draw grids of codes side by side from their beginning to their end.
 
     Args:
@@ -104,21 +107,21 @@ def sample(
     return drawing.codes
 
 
-def complete(steps: Steps, run: Callable[[str, Arrays], Arrays]) -> Int32[np.ndarray, "n *grid"]:
+def complete(steps: Steps[T], run: Callable[[str, Arrays], Arrays]) -> T:
     """Run steps to their end.
 
     Args:
-        steps: see `sample`.
+        steps: such as those of `sample`.
         run: from the role of a graph and its inputs to its outputs.
 
     Returns:
-        The codes.
+        What they are for.
     """
-    role, feeds = next(steps)
+    answer: Arrays | None = None
     while True:
-        answer = run(role, feeds)
         try:
-            role, feeds = steps.send(answer)
+            role, feeds = next(steps) if answer is None else steps.send(answer)
         except StopIteration as end:
-            codes: Int32[np.ndarray, "n ..."] = end.value
-            return codes
+            result: T = end.value
+            return result
+        answer = run(role, feeds)

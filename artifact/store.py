@@ -31,7 +31,7 @@ class Artifact:
 
     def file(self, graph: str, precision: Precision | None = None) -> Path:
         """Give the path of a graph's ONNX file, in full precision or of a variant (see `Manifest.graphs_in`)."""
-        return self.path / self.manifest.graphs_in(precision)[graph].file
+        return self.path / (self.manifest.graphs_in(precision) | self.manifest.exact_graphs)[graph].file
 
 
 class Store:

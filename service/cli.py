@@ -164,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve the models of a store. Every flag is also an environment variable, LATENTD_<NAME>.",
+        epilog="Files without a server: python -m service compress|decompress|inspect, see their --help.",
     )
     parser.add_argument(FLAG, dest="child", help=argparse.SUPPRESS)
     for name, field in Settings.model_fields.items():

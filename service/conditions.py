@@ -45,7 +45,9 @@ class Conditions:
         )
 
 
-def to_conditions(model: ServedModel, asked: Asked, rows: int, *, with_prior: bool) -> Conditions:
+def to_conditions(
+    model: ServedModel, asked: Asked, rows: int, *, with_prior: bool, is_exact: bool = False
+) -> Conditions:
     """Give the conditions of each row.
 
     Args:
@@ -53,6 +55,7 @@ def to_conditions(model: ServedModel, asked: Asked, rows: int, *, with_prior: bo
         asked: by the name of the condition.
         rows: B.
         with_prior: whether the prior is asked as well.
+        is_exact: whether that is the exact one.
 
     Returns:
         Every condition that the model takes; one that nobody asked for is none.
@@ -61,7 +64,8 @@ def to_conditions(model: ServedModel, asked: Asked, rows: int, *, with_prior: bo
         ParameterError: the model has no such condition, no such class, or there are neither one nor B of them.
     """
     of_decoder = model.manifest.conditions
-    of_prior = model.manifest.prior.conditions if with_prior and model.manifest.prior is not None else {}
+    prior = model.manifest.exact_prior if is_exact else model.manifest.prior
+    of_prior = prior.conditions if with_prior and prior is not None else {}
     for name, wish in asked.items():
         if wish is not None and name not in of_decoder and name not in of_prior:
             _, classes, given_as = _words(name)

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from numpy.typing import NDArray
 
 from artifact.bounds import bits_per_dim
+from artifact.code_prior import PRIOR
 from artifact.codes import surprise_nats
 from artifact.manifest import Link, link_role
 from service import by_sample, windows
@@ -311,12 +312,16 @@ def _in_slices(
 
 def last_axis(model: ServedModel, role: str) -> int:
     """Give the values that a graph of a prior gives at a place; 1 where the model has no such graph."""
-    graph = model.manifest.graphs.get(role)
-    return 1 if graph is None else int(graph.outputs[0].shape[-1])
+    return int(model.manifest.graph(role).outputs[0].shape[-1]) if _has(model, role) else 1
+
+
+def _has(model: ServedModel, role: str) -> bool:
+    """Tell whether a model has a graph."""
+    return role in model.manifest.graphs or role in model.manifest.exact_graphs
 
 
 async def features(
-    engine: Engine, model: ServedModel, index: int, earlier: Sequence[Int32[np.ndarray, "B *grid"]]
+    engine: Engine, model: ServedModel, index: int, earlier: Sequence[Int32[np.ndarray, "B *grid"]], prior: str = PRIOR
 ) -> Arrays:
     """Give what the grids before a link say of each of its places.
 
@@ -325,12 +330,13 @@ async def features(
         model: which.
         index: of the link.
         earlier: the grids of the links before it, of an admitted request.
+        prior: how the roles of the link's prior begin.
 
     Returns:
         The input `given [B, *grid, G]`; nothing where the link depends on none of them.
     """
-    role = f"{link_role(index)}_given"
-    if role not in model.manifest.graphs:
+    role = f"{link_role(index, prior)}_given"
+    if not _has(model, role):
         return {}
     feeds = taken(model, role, {f"{CODES}_{before}": grid for before, grid in enumerate(earlier)})
     return {"given": (await engine.run(model, role, feeds, admit=0))["given"]}
@@ -338,5 +344,5 @@ async def features(
 
 def taken(model: ServedModel, role: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     """Choose the arrays that a graph takes."""
-    names = {tensor.name for tensor in model.manifest.graphs[role].inputs}
+    names = {tensor.name for tensor in model.manifest.graph(role).inputs}
     return {name: array for name, array in arrays.items() if name in names}

@@ -86,5 +86,17 @@ class ForbiddenError(ServiceError):
     """The settings do not let callers do that."""
 
 
+class VerificationError(ServiceError):
+    """What was coded did not read as what it was made of, before it was given away: a fault of the service."""
+
+
+class InexactError(CapabilityError):
+    """The model has exact networks, and the runtime does not reproduce them."""
+
+
+class UnknownPriorError(UnknownModelError):
+    """The model is served, with another exact prior than codes were written under."""
+
+
 class LoadError(ServiceError):
     """A model could not be loaded; what was served is served still."""

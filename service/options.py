@@ -238,10 +238,30 @@ class LikelihoodOptions(MediaOptions, NoiseOptions, LabelOptions):
     )
 
 
-class CompressOptions(CodebooksOptions):
+class CompressOptions(CodebooksOptions, LabelOptions):
     """What `/compress` takes."""
 
-    profile: Literal["raw"] = Field(default="raw", description="`raw`: each code in the bits that its codebook needs")
+    mode: Literal["codes", "lossless"] = Field(
+        default="codes",
+        description="`codes`: what the model makes of the input; `lossless`: the input itself to the bit, for a model "
+        "that has exact networks for that: several pictures in one archive, or each file by itself",
+    )
+    profile: Literal["raw", "prior"] | None = Field(
+        default=None,
+        description="`prior`: codes under the model's exact prior; `raw`: each code in the bits that its codebook "
+        "needs; left out: under the prior where the model has one for this size and that is smaller",
+    )
+    chunk_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="rows of the coarsest grid of codes, or places of a sound's, that are coded as a chunk of their "
+        "own, which is read even where others are damaged; left out: as many as are fast. For a prior over any size",
+    )
+    verify: Literal["tables", "full"] = Field(
+        default="tables",
+        description="how each container is read again before it is answered: `tables` by the frequencies that it was "
+        "written under, `full` place by place, as `/decompress` will",
+    )
 
 
 class DecompressOptions(SpeakerOptions):
@@ -251,18 +271,25 @@ class DecompressOptions(SpeakerOptions):
         default=None,
         description="comma list of what to answer, the primary first: `images`, `codes`; left out: images",
     )
+    salvage: bool = Field(
+        default=False,
+        description="read what is left of damaged containers: what is lost is filled from beside it, and told",
+    )
 
 
 O = TypeVar("O", bound=BaseModel)  # noqa: E741 - options
 
 
-def read_options(kind: type[O], query: Iterable[tuple[str, str]], members: Mapping[str, object]) -> O:
+def read_options(
+    kind: type[O], query: Iterable[tuple[str, str]], members: Mapping[str, object], place: str = "the query"
+) -> O:
     """Merge the options of the query with those of a JSON body.
 
     Args:
         kind: the endpoint's options.
         query: pairs of the query string.
         members: members of a JSON body other than its items.
+        place: where the pairs stand, for messages.
 
     Returns:
         The options; an option that neither names has its default.
@@ -270,7 +297,7 @@ def read_options(kind: type[O], query: Iterable[tuple[str, str]], members: Mappi
     Raises:
         ParameterError: an option is unknown, out of range, given twice, or differs between query and body.
     """
-    asked = _validate(kind, _once(query), "the query", strict=False)
+    asked = _validate(kind, _once(query), place, strict=False)
     given = _validate(kind, members, "the JSON body", strict=True)
     for name in sorted(asked.model_fields_set & given.model_fields_set):
         in_query, in_body = getattr(asked, name), getattr(given, name)

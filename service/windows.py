@@ -61,6 +61,7 @@ async def decode(
     conditions: Arrays,
     finish: Callable[[NDArray[Any]], NDArray[Any]],
     *,
+    role: str = "decode",
     admit: int | None = None,
 ) -> NDArray[Any]:
     """Give the likelihood's mean.
@@ -71,6 +72,7 @@ async def decode(
         codes: of every level by name, checked.
         conditions: of the decoder by name, int64 `[B]`.
         finish: makes of a piece of the mean what is kept of it, element by element; called in a thread.
+        role: of the graph that decodes.
         admit: see `Engine.run`.
 
     Returns:
@@ -83,7 +85,7 @@ async def decode(
     def given(piece: Piece) -> Arrays:
         return {**_part_of(codes, model, piece, cell), **conditions}
 
-    async for piece, outputs in _run(engine, model, "decode", pieces, given, admit):
+    async for piece, outputs in _run(engine, model, role, pieces, given, admit):
         part = await asyncio.to_thread(finish, outputs["mean"][_after_batch(piece.kept(cell))])
         if len(pieces) == 1:
             return part

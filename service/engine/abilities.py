@@ -18,6 +18,8 @@ def can(manifest: Manifest, ability: Ability) -> bool:
     """
     if ability in get_args(Tool):
         return _is_continuous(manifest) and "decode" in manifest.capabilities
+    if ability in ("compress", "decompress") and manifest.exact_latents is not None:
+        return True
     return ability in manifest.capabilities
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,11 +13,12 @@ from artifact.drawing import Drawing
 from artifact.errors import ArtifactError
 from artifact.line import Line
 from artifact.manifest import CodePrior
-from artifact.sampling import DECODE_STEP, open_drawing
+from artifact.sampling import DECODE_STEP, Steps, open_drawing
 from service.engine.abilities import Ability
 from service.engine.batcher import Batcher, Key, Limits
 from service.engine.catalog import Catalog, Modality
 from service.engine.devices import DeviceReport
+from service.engine.errand import Errand
 from service.engine.lanes import Caller
 from service.engine.lifecycle import Lifecycle
 from service.engine.opening import ServedModel
@@ -29,6 +30,8 @@ from service.engine.staging import Staging
 from service.engine.work import Arrays, Waiting
 from service.errors import ServiceError, UnavailableError
 from service.settings import Settings
+
+T = TypeVar("T")
 
 State = Literal["loading", "ready", "draining", "failed"]
 
@@ -238,6 +241,34 @@ class Engine:
             return self._over(model, Line(DECODE_STEP, model.manifest.graphs, grid, size, host=Session.host))
 
         return await self._kept(model, (_OF_DECODER, grid), make).draw(rows, admit=admit)
+
+    async def follow(
+        self, model: ServedModel, steps: Steps[T], *, rows: int = 1, seconds: float = 0.0, admit: int | None = None
+    ) -> T:
+        """Run graphs one after the other, as steps ask for them, between the turns of other requests.
+
+        Args:
+            model: which.
+            steps: such as `artifact.coding.read_codes`; they go on in a runner's thread.
+            rows: of each run.
+            seconds: that they may take, for the queue.
+            admit: see `run`.
+
+        Returns:
+            What the steps are for.
+
+        Raises:
+            UnavailableError: the engine is not ready.
+            OverloadedError: too much waits.
+            DeadlineError: the caller's deadline passed before the end.
+        """
+        self.check_ready()
+        sessions = model.sessions
+        loads = {role: self.loads[model.reference, role] for role in sessions}
+        errand = Errand(
+            self.batcher, steps, lambda role, feeds: sessions[role].run(feeds), loads, rows=rows, seconds=seconds
+        )
+        return await errand.follow(admit=admit)
 
     def _sampler(self, model: ServedModel, link: int, grid: tuple[int, ...]) -> Sampler:
         """Find the sampler of a link, or make it and those of the links after it."""

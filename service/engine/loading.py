@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from artifact import golden
 from artifact.errors import ArtifactError
 from artifact.store import Artifact, Store
 from service.engine.devices import DeviceReport, GpuOptions
+from service.engine.exactness import exact_fault
 from service.engine.opening import READ, ServedModel, open_model
 from service.engine.runtime import choose_device
 from service.engine.wishes import Wishes
@@ -116,7 +117,8 @@ class Loader:
             lambda role, inputs: model.sessions[role].run(inputs), precision=model.precision, read=READ
         )
         _LOG.info("%s is loaded; %s", artifact.reference, report)
-        return model
+        fault = exact_fault(artifact, lambda role, inputs: model.sessions[role].run(inputs))
+        return model if fault is None else replace(model, exact_fault=fault)
 
 
 def name_of(reference: str) -> str:

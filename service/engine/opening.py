@@ -6,11 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
-from artifact.manifest import CodePrior, DiscreteLevel, Manifest, Precision
-from artifact.sampling import all_steps
+from artifact.manifest import CodePrior, DiscreteLevel, Graph, Manifest, Precision
+from artifact.sampling import all_exact_steps, all_steps
 from artifact.store import Artifact
 from service.engine.batcher import Key
-from service.engine.devices import DeviceReport, GpuOptions
+from service.engine.devices import DeviceReport, GpuOptions, Provider
 from service.engine.plan import Plan
 from service.engine.precision import choose_variant
 from service.engine.profile import SIZES, ProfileCache, environment, measure
@@ -35,7 +35,8 @@ class ServedModel:
         manifest: the artifact's.
         precision: of its graphs; None for the full one.
         sessions: its graphs by role.
-        plans: the batch sizes of each.
+        plans: the batch sizes of each; of exact graphs that are run step by step there are none.
+        exact_fault: why nothing can be coded with its exact networks on this machine; None where all is well.
     """
 
     reference: str
@@ -43,6 +44,7 @@ class ServedModel:
     precision: Precision | None
     sessions: Mapping[str, Session] = field(repr=False)
     plans: Mapping[str, Plan] = field(repr=False)
+    exact_fault: str | None = None
 
     @property
     def version(self) -> int:
@@ -83,22 +85,25 @@ def open_model(artifact: Artifact, device: DeviceReport, settings: Settings) -> 
         DeviceError: the device does not work.
     """
     manifest = artifact.manifest
-    steps = all_steps(manifest)
+    steps = {*all_steps(manifest), *all_exact_steps(manifest)}
     variant = choose_variant(manifest, settings.precision, device.provider)
-    sessions = {
-        role: Session(
+
+    def session(role: str, graph: Graph, provider: Provider) -> Session:
+        return Session(
             artifact.file(role, variant),
             role,
             graph,
-            provider=device.provider,
+            provider=provider,
             # Steps are many and small: the cores that a step would be shared among are worth more to other runs.
             threads=settings.threads or int(role in steps),
             read=READ.get(role),
             gpu=GpuOptions.of(settings),
             largest={"B": max(*(settings.buckets or SIZES), settings.slots), "S": SAMPLE_SLICE},
         )
-        for role, graph in manifest.graphs_in(variant).items()
-    }
+
+    sessions = {role: session(role, graph, device.provider) for role, graph in manifest.graphs_in(variant).items()}
+    # Devices multiply matrices in ways of their own, and their drivers change: only CPUs are held to exact integers.
+    sessions |= {role: session(role, graph, "cpu") for role, graph in manifest.exact_graphs.items()}
     plans = _plans(artifact, sessions, environment(device, settings, variant), settings)
     return ServedModel(artifact.reference, manifest, variant, sessions, plans)
 
@@ -110,7 +115,12 @@ def _plans(
     manifest = artifact.manifest
     cache = ProfileCache(settings.store, environment)
     known = {} if settings.buckets else cache.read(artifact.reference, manifest.model_hash)
-    seconds = {role: _run_sizes(manifest, role, session, known, settings) for role, session in sessions.items()}
+    steps = all_exact_steps(manifest)
+    seconds = {
+        role: _run_sizes(manifest, role, session, known, settings)
+        for role, session in sessions.items()
+        if role not in steps
+    }
     if settings.buckets:
         return {role: Plan(times) for role, times in seconds.items()}
     if known != seconds:

@@ -38,7 +38,7 @@ def example(manifest: Manifest, role: str, samples: int) -> Arrays:
         tensor.name: np.zeros(
             [sizes.get(axis, 1) if isinstance(axis, str) else axis for axis in tensor.shape], dtype=tensor.dtype
         )
-        for tensor in manifest.graphs[role].inputs
+        for tensor in manifest.graph(role).inputs
     }
 
 
@@ -88,7 +88,7 @@ def slots(manifest: Manifest, settings: Settings) -> int:
 
 def _sized(manifest: Manifest, key: Key[Any]) -> list[tuple[Tensor, dict[str, int]]]:
     """Give the inputs and outputs of a graph with the sizes of their symbolic axes."""
-    graph = manifest.graphs[key.operation]
+    graph = manifest.graph(key.operation)
     shapes = {name: shape for name, shape, _ in key.signature}
     sizes: dict[str, int] = {}
     for tensor in graph.inputs:

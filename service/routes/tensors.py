@@ -136,7 +136,8 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         MEDIA_BODIES,
         CONTAINERS,
         containers.compress,
-        "Pictures or sounds to containers of their codes.",
+        "Pictures or sounds to containers of their codes, or of themselves to the bit.",
+        containers.model_for,
     ),
     Endpoint(
         "decompress",

@@ -78,7 +78,7 @@ def test_a_flipped_bit_is_told(store: Store, name: str) -> None:
     [
         ("junk", "not a manifest"),
         ("[]", "not a manifest"),
-        ('{"schema_version": 5}', "update latentd"),
+        ('{"schema_version": 6}', "update latentd"),
         ('{"schema_version": "1"}', "update latentd"),
         ('{"schema_version": 1}', "does not fit"),
     ],

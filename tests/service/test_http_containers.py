@@ -189,13 +189,13 @@ def test_every_mistake_is_told_with_its_cure(client: Client, right: bytes, store
         (422, "/decompress?model=toy-tokens-prior", right, CONTAINER, "*/*", "written with toy-tokens@1"),
         (422, "/decompress", b"", "", "*/*", "no container"),
         (422, "/decompress", b'{"items": []}', JSON, "*/*", "no container"),
-        (422, "/decompress", b'{"items": [{"image": ""}]}', JSON, "*/*", "bits_per_second, bytes, container"),
+        (422, "/decompress", b'{"items": [{"image": ""}]}', JSON, "*/*", "bits_per_second, bytes, chunks, container"),
         (400, "/decompress", b'{"items": [{"container": "*"}]}', JSON, "*/*", "base64"),
         (406, "/decompress?output=codes", right, CONTAINER, PNG, JSON),
         (422, "/decompress?output=z", right, CONTAINER, "*/*", "known: codes, images"),
         (415, "/decompress", right, PNG, "*/*", CONTAINER),
         (406, "/decompress", right, CONTAINER, CONTAINER, PNG),
-        (422, "/compress?profile=prior", npy(np.zeros((1, 8, 8, 3), np.uint8)), NPY, "*/*", "raw"),
+        (422, "/compress?profile=best", npy(np.zeros((1, 8, 8, 3), np.uint8)), NPY, "*/*", "raw"),
         (406, "/compress", png(np.zeros((8, 8, 3), np.uint8)), PNG, PNG, CONTAINER),
     ]  # fmt: skip
     for status, path, data, content_type, accept, told in cases:

@@ -9,14 +9,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from artifact import golden
+from artifact import exact_golden, golden
+from artifact.exact import EXACT_GOLDEN_FILE, ExactParity
 from artifact.manifest import (
+    EXACT_PRIOR_WEIGHTS_FILE,
     GOLDEN_FILE,
     MANIFEST_FILE,
     PRIOR_WEIGHTS_FILE,
     WEIGHTS_FILE,
     CodePrior,
     Data,
+    DiscreteLevel,
+    ExactPrior,
     Geometry,
     Graph,
     Level,
@@ -25,6 +29,7 @@ from artifact.manifest import (
     Parity,
     Tensor,
     Windows,
+    condition_input,
     is_of_prior,
     model_hash,
     prior_hash,
@@ -48,6 +53,16 @@ class Program:
 
 
 @dataclass(frozen=True)
+class ExactToy:
+    """An exact prior: its graphs by role, their tables of integers, and what the manifest says of it."""
+
+    programs: Mapping[str, Program]
+    weights: Mapping[str, np.ndarray]
+    links: Sequence[Any]
+    conditions: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Toy:
     """All that a toy's manifest and graphs are made of; a `CodePrior` without its hash where it has one."""
 
@@ -64,6 +79,11 @@ class Toy:
     windows: Windows | None = None
     decoder: Literal["parallel", "autoregressive"] = "parallel"
     warnings: tuple[str, ...] = ()
+    exact: ExactToy | None = None
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self.latent if isinstance(self.latent, tuple) else (self.latent,)
 
 
 def publish(root: Path, name: str, toy: Toy) -> None:
@@ -89,13 +109,15 @@ def publish(root: Path, name: str, toy: Toy) -> None:
             )
         golden.write(golden.record(name, graphs, toy.geometry.multiple_of, _runner(folder)), folder / GOLDEN_FILE)
         files[GOLDEN_FILE] = _sha256(folder / GOLDEN_FILE)
+        exact_prior = None if toy.exact is None else _publish_exact(folder, toy, toy.exact)
+        files |= {file: _sha256(folder / file) for file in _EXACT_FILES if toy.exact is not None}
         prior = toy.prior and CodePrior(**toy.prior, prior_hash=prior_hash(graphs, files))
         manifest = Manifest(
             name=name,
             family="toy",
             created="2025-01-01T00:00:00Z",
             geometry=toy.geometry,
-            latent=toy.latent if isinstance(toy.latent, tuple) else (toy.latent,),
+            latent=toy.levels,
             conditions=dict(toy.conditions),
             windows=toy.windows,
             warnings=toy.warnings,
@@ -103,6 +125,7 @@ def publish(root: Path, name: str, toy: Toy) -> None:
             graphs=graphs,
             files=files,
             prior=prior,
+            exact_prior=exact_prior,
             noise=toy.noise,
             capabilities=toy.capabilities,
             bound=toy.bound,
@@ -117,12 +140,48 @@ def publish(root: Path, name: str, toy: Toy) -> None:
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
 
 
+_EXACT_FILES = (EXACT_PRIOR_WEIGHTS_FILE, EXACT_GOLDEN_FILE)
+
+
+def _publish_exact(folder: Path, toy: Toy, exact: ExactToy) -> ExactPrior:
+    """Write the graphs, the tables and the golden integers of an exact prior."""
+    content = b"".join(value.tobytes() for value in exact.weights.values())
+    (folder / EXACT_PRIOR_WEIGHTS_FILE).write_bytes(content)
+    graphs = {}
+    for role, program in exact.programs.items():
+        path = folder / f"{role}.onnx"
+        _write_graph(role, program, exact.weights, EXACT_PRIOR_WEIGHTS_FILE, path)
+        graphs[role] = Graph(
+            file=path.name, sha256=_sha256(path), opset=20, inputs=program.inputs, outputs=program.outputs
+        )
+    prior = ExactPrior(
+        graphs=graphs,
+        canonical_hash=hashlib.sha256(content).hexdigest(),
+        links=tuple(exact.links),
+        conditions=dict(exact.conditions),
+        float_bits_per_token=2.0,
+        exact_bits_per_token=2.0,
+        parity=ExactParity(grids=1, integers=1),
+    )
+    generator, grids = np.random.default_rng(0), []
+    for link in prior.links:
+        level = toy.levels[link.level]
+        assert isinstance(level, DiscreteLevel)
+        grids.append(generator.integers(0, level.num_embeddings, (2, *link.grid), dtype=np.int32))
+    classes = {condition_input(name): np.array([0, len(names)]) for name, names in prior.conditions.items()}
+    exact_golden.write(exact_golden.record(prior, grids, classes, _runner(folder)), folder / prior.golden)
+    return prior
+
+
 def _runner(folder: Path) -> golden.Run:
     """Run graphs where they were written."""
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+
     def run(role: str, feeds: golden.Arrays) -> golden.Arrays:
-        session = onnxruntime.InferenceSession(folder / f"{role}.onnx", providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(folder / f"{role}.onnx", options, providers=["CPUExecutionProvider"])
         names = [tensor.name for tensor in session.get_outputs()]
         return dict(zip(names, session.run(names, feeds), strict=True))
 

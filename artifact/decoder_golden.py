@@ -1,0 +1,88 @@
+"""Golden integers of an exact decoder: the means of a small grid, which a runtime that decodes must reproduce."""
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from artifact.codes import Arrays
+from artifact.errors import InexactError
+from artifact.exact_decoder import EXACT_DECODE, ExactDecoder
+from artifact.golden import Run
+from artifact.store import Artifact
+
+
+@dataclass(frozen=True)
+class DecoderGolden:
+    """Golden integers of an exact decoder.
+
+    Attributes:
+        codes: of small grids, by the names of inputs.
+        digest: sha256 of the means as little-endian int32.
+    """
+
+    codes: Arrays
+    digest: UInt8[np.ndarray, " 32"]
+
+    def check(self, run: Run) -> int:
+        """Hold a runtime against them.
+
+        Args:
+            run: what is to be checked.
+
+        Returns:
+            How many integers were compared.
+
+        Raises:
+            InexactError: it gives others.
+        """
+        mean = run(EXACT_DECODE, self.codes)["mean"]
+        if not np.array_equal(_digest(mean), self.digest):
+            raise InexactError(
+                "the means of the exact decoder are not those of the export: this version of ONNX Runtime or this "
+                "processor does not compute in exact integers, or the files were exchanged. What it wrote could be "
+                "read nowhere else; update ONNX Runtime, or export the model again"
+            )
+        return mean.size
+
+
+def record(codes: Arrays, run: Run, path: Path) -> None:
+    """Take what a runtime gives for golden, and write it.
+
+    Args:
+        codes: of small grids, by the names of inputs.
+        run: of the graph.
+        path: the npz file.
+    """
+    digest = _digest(run(EXACT_DECODE, codes)["mean"])
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, digest=digest, **codes)
+
+
+def read(artifact: Artifact, part: ExactDecoder) -> DecoderGolden:
+    """Read the golden integers of an artifact.
+
+    Args:
+        artifact: verified.
+        part: its exact decoder.
+
+    Returns:
+        The golden integers.
+
+    Raises:
+        InexactError: the file cannot be read, or lacks something.
+    """
+    path = artifact.path / part.golden
+    try:
+        with path.open("rb") as file:
+            arrays = dict(np.load(file, allow_pickle=False))
+        return DecoderGolden({name: arrays[name] for name in arrays if name != "digest"}, arrays["digest"])
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise InexactError(f"{path}: it is not a file of golden integers: {error!r}; export the model again") from error
+
+
+def _digest(mean: np.ndarray) -> UInt8[np.ndarray, " 32"]:
+    return np.frombuffer(hashlib.sha256(np.ascontiguousarray(mean, dtype="<i4").tobytes()).digest(), dtype=np.uint8)

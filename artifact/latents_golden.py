@@ -1,0 +1,169 @@
+"""Golden integers of an exact VAE, which a runtime that codes must reproduce, and the one table outside its graphs."""
+
+import hashlib
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from artifact.codes import Arrays
+from artifact.errors import InexactError
+from artifact.exact_latents import DECODE, ENCODE, INFER, ExactLatents
+from artifact.golden import Run
+from artifact.store import Artifact
+
+
+@dataclass(frozen=True)
+class LatentsGolden:
+    """Golden integers of an exact VAE.
+
+    Attributes:
+        part: which.
+        x: pictures, 0 and 255.
+        z: latents, integers j, not those of the pictures.
+        digests: sha256 of each output as little-endian int32, by name.
+    """
+
+    part: ExactLatents
+    x: UInt8[np.ndarray, "n H W C"]
+    z: Int32[np.ndarray, "n D"]
+    digests: dict[str, UInt8[np.ndarray, " 32"]]
+
+    def check(self, run: Run) -> int:
+        """Hold a runtime against them.
+
+        Args:
+            run: what is to be checked.
+
+        Returns:
+            How many integers were compared.
+
+        Raises:
+            InexactError: it gives others.
+        """
+        found = outputs_of(self.part.seen, self.x, self.z, run)
+        for name, values in found.items():
+            if not np.array_equal(digest(values), self.digests[name]):
+                raise InexactError(
+                    f"{name} of the exact latents are not those of the export: this version of ONNX Runtime or this "
+                    "processor does not compute in exact integers, or the files were exchanged. What it wrote could be "
+                    "read nowhere else; update ONNX Runtime, or export the model again"
+                )
+        return sum(values.size for values in found.values())
+
+
+def outputs_of(seen: Sequence[str], x: UInt8[np.ndarray, "n H W C"], z: Int32[np.ndarray, "n D"], run: Run) -> Arrays:
+    """Run the three graphs once.
+
+    Args:
+        seen: names of what `infer_exact` takes.
+        x: pictures.
+        z: latents.
+        run: of the graphs.
+
+    Returns:
+        All outputs by name.
+    """
+    features = run(ENCODE, {"x": x})
+    known = {"z": z} | features
+    return features | run(INFER, {name: known[name] for name in seen}) | run(DECODE, {"z": z})
+
+
+def digest(values: np.ndarray) -> UInt8[np.ndarray, " 32"]:
+    """Hash integers that an array of any type carries.
+
+    Raises:
+        InexactError: some are none.
+    """
+    integers = values.astype("<i4")
+    if not (integers == values).all():
+        raise InexactError("a graph of the exact latents gives numbers that are no integers, so nothing can be coded")
+    return np.frombuffer(hashlib.sha256(np.ascontiguousarray(integers).tobytes()).digest(), dtype=np.uint8)
+
+
+def record(
+    seen: Sequence[str],
+    x: UInt8[np.ndarray, "n H W C"],
+    z: Int32[np.ndarray, "n D"],
+    contexts: Int32[np.ndarray, " contexts"],
+    run: Run,
+    path: Path,
+) -> None:
+    """Take what a runtime gives for golden, and write it.
+
+    Args:
+        seen: names of what `infer_exact` takes.
+        x: pictures.
+        z: latents.
+        contexts: logits of white of pictures that are coded directly, which are kept in the same file.
+        run: of the graphs.
+        path: the npz file.
+    """
+    digests = {f"digest_{name}": digest(values) for name, values in outputs_of(seen, x, z, run).items()}
+    arrays: Arrays = {"x": x, "z": z, "contexts": contexts.astype(np.int16), **digests}
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read(artifact: Artifact, part: ExactLatents) -> LatentsGolden:
+    """Read the golden integers of an artifact.
+
+    Args:
+        artifact: verified.
+        part: its exact latents.
+
+    Returns:
+        The golden integers.
+
+    Raises:
+        InexactError: the file cannot be read, or lacks something.
+    """
+    path = artifact.path / part.golden
+    with _naming(path):
+        arrays = _arrays(path.read_bytes())
+        digests = {name: arrays[f"digest_{name}"] for name in _names(part)}
+        return LatentsGolden(part, arrays["x"], arrays["z"], digests)
+
+
+def _names(part: ExactLatents) -> Iterator[str]:
+    """Name all outputs."""
+    return (tensor.name for graph in part.graphs.values() for tensor in graph.outputs)
+
+
+def read_contexts(path: Path, sha256: str) -> Int32[np.ndarray, " contexts"]:
+    """Read the table for pictures that are coded directly, see `codec.contexts`.
+
+    Args:
+        path: the file of golden integers.
+        sha256: of it, as the manifest of the model that is served has it.
+
+    Returns:
+        Logits of white.
+
+    Raises:
+        InexactError: the file cannot be read, or is another one by now.
+    """
+    with _naming(path):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError("it was exchanged since the model was loaded")
+        return _arrays(content)["contexts"].astype(np.int32)
+
+
+def _arrays(content: bytes) -> Arrays:
+    """Read the arrays of an npz file by name."""
+    return dict(np.load(BytesIO(content), allow_pickle=False))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of which file it is that something inside is missing or unreadable."""
+    try:
+        yield
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise InexactError(f"{path}: it is not a file of golden integers: {error!r}; export the model again") from error

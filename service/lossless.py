@@ -1,0 +1,318 @@
+"""Pictures stored to the bit by models of codes: tokens, and around an exact decoder's means what these leave out."""
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+from numpy.typing import NDArray
+
+from artifact.exact_decoder import EXACT_DECODE, ExactDecoder
+from artifact.manifest import Manifest, condition_input
+from codec.bands import cut_codes, cut_grids, join_codes
+from codec.coded import PREFIX_BYTES, PRIOR_PREFIX_BYTES, Chunk, Coded, read_coded, write_coded
+from codec.errors import CodecError, ContainerLimitError, MalformedContainerError
+from codec.framing import crc32c
+from codec.layout import Layout
+from codec.lossless import Lossless, read_lossless
+from codec.profile import Profile
+from codec.raw import read_payload, write_payload
+from codec.residual_payload import Residual, read_residual, write_residual
+from service import coding, discrete, windows
+from service.bitstreams import Written
+from service.bodies import Pictures
+from service.coding_chunks import (
+    Grids,
+    Levels,
+    layout_of,
+    shapes_of,
+    to_levels,
+    to_links,
+    usual_chunk_rows,
+    why_not_covered,
+)
+from service.conditions import Inputs
+from service.engine.engine import Engine
+from service.engine.opening import ServedModel
+from service.errors import CapabilityError, TooLargeError, UnknownPriorError, VerificationError
+from service.faults import naming
+from service.levels import Codes, check_size, levels_of
+from service.sounds import Sounds
+
+MOST_VALUES = 2**22
+"""Of a picture, all channels: 1.4 million pixels in colour, which take about a quarter of a minute."""
+
+_Picture = UInt8[np.ndarray, "H W C"]
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """The tokens of a picture.
+
+    Attributes:
+        prior_prefix: see `codec.lossless.Lossless`.
+        chunks: likewise.
+        bits: -log2 of their probability.
+    """
+
+    prior_prefix: str | None
+    chunks: tuple[bytes, ...]
+    bits: float
+
+
+def can_lossless(manifest: Manifest) -> bool:
+    """Tell whether a model stores pictures to the bit."""
+    return manifest.exact_decoder is not None
+
+
+async def compress_lossless(
+    engine: Engine, model: ServedModel, given: Pictures | Sounds, *, is_full: bool
+) -> list[Written]:
+    """Store pictures to the bit, each by itself; every one is read again before it is given away.
+
+    Args:
+        engine: that runs.
+        model: with an exact decoder.
+        given: pictures.
+        is_full: whether their tokens are read again as well, step by step.
+
+    Returns:
+        A container a picture.
+
+    Raises:
+        CapabilityError: they are sounds.
+        InexactError: the exact networks cannot be run exactly here.
+        TooLargeError: one has more than `MOST_VALUES` values.
+        VerificationError: what was written does not read as what it was written for.
+    """
+    if isinstance(given, Sounds):
+        raise CapabilityError(f"{model.reference} stores no sounds to the bit, only pictures; leave mode out")
+    coding.check_exact(model)
+    pictures = [one.restore(x) for one, x in zip(given.placements, given.images, strict=True)]
+    for picture in pictures:
+        _check_values(picture.shape)
+    codes = await discrete.encode(engine, model, given.images)
+    means = await _means(engine, model, codes, admit=0)
+    found = []
+    for index, picture in enumerate(pictures):
+        levels = tuple(codes[name][index] for name in levels_of(model))
+        decoded = means[index, : picture.shape[0], : picture.shape[1]]
+        tokens = await _write_tokens(engine, model, levels, picture.shape[:2])
+        residual = await asyncio.to_thread(_write_residual, picture, decoded)
+        found.append(_join(model, picture, tokens, residual))
+    if is_full:
+        await _read_again(engine, model, found, pictures)
+    return found
+
+
+async def decompress_lossless(engine: Engine, model: ServedModel, coded: Sequence[Coded]) -> list[NDArray[Any]]:
+    """Read pictures that were stored to the bit.
+
+    Args:
+        engine: that runs.
+        model: that wrote them.
+        coded: the containers.
+
+    Returns:
+        The pictures, `[H, W, C]` uint8.
+
+    Raises:
+        CodecError: one is damaged, or not what the model writes.
+        InexactError: the exact networks cannot be run exactly here.
+        TooLargeError: they are larger than the limits.
+        UnknownPriorError: one's tokens were written under another exact prior than the model has.
+    """
+    coding.check_exact(model)
+    layout = layout_of(model, engine.settings)
+    total = 0
+    for index, header in enumerate(coded):
+        with naming(index, len(coded)):
+            total += math.prod(header.extent)
+            _check(engine, model, layout, header, total)
+    found: list[NDArray[Any]] = []
+    for index, header in enumerate(coded):
+        with naming(index, len(coded)):
+            found.append(await _read(engine, model, layout, header, admit=0 if index else None))
+    return found
+
+
+def _decoder(model: ServedModel) -> ExactDecoder:
+    """Give the exact decoder of a model that has one."""
+    decoder = model.manifest.exact_decoder
+    if decoder is None:
+        raise CapabilityError(f"{model.reference} stores nothing to the bit; choose another model")
+    return decoder
+
+
+def _check_values(shape: tuple[int, ...]) -> None:
+    """Refuse a picture that would take too long."""
+    if math.prod(shape) > MOST_VALUES:
+        raise TooLargeError(
+            f"the picture has {math.prod(shape)} values, expected at most {MOST_VALUES} where it is stored to the bit; "
+            "send it in parts"
+        )
+
+
+def _check(engine: Engine, model: ServedModel, layout: Layout, header: Coded, total: int) -> None:
+    """Hold a container against the model and the limits, before anything is run."""
+    if len(header.extent) != 2 or header.chunk_rows is not None or header.codebooks is not None or header.conditions:
+        raise MalformedContainerError(
+            "the container of a picture stored to the bit has chunks, codebooks, conditions or a length, expected a "
+            "height and a width alone: write it anew"
+        )
+    grids = layout.grids(header.extent)
+    sides = tuple(side * layout.levels[0].downsampling for side in grids[0].sides)
+    check_size(engine.settings, model, sides, total=max(total, math.prod(sides)))
+    _check_values((*header.extent, _channels(model)))
+
+
+def _channels(model: ServedModel) -> int:
+    """Give the channels of the model's pictures."""
+    shape = _decoder(model).graphs[EXACT_DECODE].outputs[0].shape
+    return int(shape[-1])
+
+
+async def _means(
+    engine: Engine, model: ServedModel, codes: Codes, *, admit: int | None
+) -> Int32[np.ndarray, "B H W C"]:
+    """Decode exactly."""
+
+    def kept(mean: NDArray[Any]) -> NDArray[Any]:
+        return mean
+
+    return await windows.decode(engine, model, codes, {}, kept, role=EXACT_DECODE, admit=admit)
+
+
+def _write_residual(picture: _Picture, decoded: Int32[np.ndarray, "H W C"]) -> Residual:
+    """Write what the means leave out, and read it again."""
+    residual = write_residual(picture, decoded)
+    if not np.array_equal(read_residual(residual.data, decoded), picture):
+        raise VerificationError("what was written to the bit reads as another picture")
+    return residual
+
+
+async def _write_tokens(engine: Engine, model: ServedModel, levels: Levels, extent: tuple[int, ...]) -> _Tokens:
+    """Write the tokens of a picture under the exact prior, or as they are where that is smaller."""
+    layout = layout_of(model, engine.settings)
+    grids, prior = layout.grids(extent), model.manifest.exact_prior
+    packed = write_payload(levels, layout)
+    bits = sum(grid.count * math.log2(level.num_embeddings) for grid, level in zip(grids, layout.levels, strict=True))
+    raw = _Tokens(None, (packed,), bits)
+    rows = None if prior is None else usual_chunk_rows(prior, grids)
+    if prior is None or why_not_covered(prior, grids, rows) is not None:
+        return raw
+    chunks: list[bytes] = []
+    bits = 0.0
+    for shape, chunk in zip(cut_grids(grids, rows), cut_codes(levels, len(extent), rows), strict=True):
+        (payload,) = await coding.write(engine, model, to_links(prior, shape, [chunk]), _no_classes(model, 1))
+        chunks.append(payload.data)
+        bits += payload.bits
+    if sum(map(len, chunks)) + PRIOR_PREFIX_BYTES >= len(packed):
+        return raw
+    return _Tokens(prior.canonical_hash[: 2 * PRIOR_PREFIX_BYTES], tuple(chunks), bits)
+
+
+def _no_classes(model: ServedModel, count: int) -> Inputs:
+    """Tell the exact prior of no class."""
+    prior = coding.exact_prior(model)
+    return {condition_input(name): np.full(count, len(names)) for name, names in prior.conditions.items()}
+
+
+def _join(model: ServedModel, picture: _Picture, tokens: _Tokens, residual: Residual) -> Written:
+    """Write the container of a picture."""
+    payload = Lossless(tokens.prior_prefix, tokens.chunks, residual.data).write()
+    coded = Coded(
+        profile=Profile.LOSSLESS_VQ,
+        model_prefix=model.manifest.model_hash[: 2 * PREFIX_BYTES],
+        prior_prefix=_decoder(model).canonical_hash[: 2 * PRIOR_PREFIX_BYTES],
+        extent=picture.shape[:2],
+        chunks=(Chunk(crc32c(picture.tobytes()), payload),),
+    )
+    container, bits = write_coded(coded), tokens.bits + residual.bits
+    figures = {
+        "token_bits": tokens.bits,
+        "residual_bits": residual.bits,
+        "net_bits_per_dim": bits / picture.size,
+        "bits_per_dim": 8 * len(container) / picture.size,
+    }
+    return Written(container, Profile.LOSSLESS_VQ, 1, bits, figures)
+
+
+async def _read(
+    engine: Engine, model: ServedModel, layout: Layout, header: Coded, *, admit: int | None
+) -> NDArray[Any]:
+    """Read a picture."""
+    (chunk,) = header.chunks
+    grids, prior = layout.grids(header.extent), model.manifest.exact_prior
+    rows = None if prior is None else usual_chunk_rows(prior, grids)
+    shapes = cut_grids(grids, rows)
+    held = read_lossless(chunk.payload, len(shapes))
+    if held.prior_prefix is None:
+        levels = read_payload(held.tokens[0], grids, layout)
+        _check_range(levels, layout)
+    else:
+        levels = await _read_tokens(engine, model, held, shapes, admit=admit)
+        admit = 0
+    codes = {name: level[None] for name, level in zip(levels_of(model), levels, strict=True)}
+    height, width = header.extent
+    means = (await _means(engine, model, codes, admit=admit))[0, :height, :width]
+    picture = await asyncio.to_thread(read_residual, held.residual, means)
+    if (found := crc32c(picture.tobytes())) != chunk.content_crc:
+        raise MalformedContainerError(
+            f"the picture has the checksum {found:08x}, expected {chunk.content_crc:08x}: the container is damaged, "
+            "send it as it was written"
+        )
+    return picture
+
+
+def _check_range(levels: Levels, layout: Layout) -> None:
+    """Refuse tokens that are no codes."""
+    for number, (tokens, level) in enumerate(zip(levels, layout.levels, strict=True)):
+        if tokens.max(initial=0) >= level.num_embeddings:
+            raise ContainerLimitError(
+                f"level {number} has codes up to {tokens.max()}, the model has 0 .. {level.num_embeddings - 1}: use "
+                "the model that they come from"
+            )
+
+
+async def _read_tokens(
+    engine: Engine, model: ServedModel, held: Lossless, shapes: tuple[Grids, ...], *, admit: int | None
+) -> Levels:
+    """Read the tokens of a picture step by step, chunks of one shape side by side."""
+    prior = coding.exact_prior(model)
+    if prior.canonical_hash[: 2 * PRIOR_PREFIX_BYTES] != held.prior_prefix:
+        raise UnknownPriorError(
+            f"the tokens of the picture were written under the exact prior whose hash begins with {held.prior_prefix}, "
+            f"{model.reference} has {prior.canonical_hash[: 2 * PRIOR_PREFIX_BYTES]}; serve the version that has it"
+        )
+    alike: dict[Grids, list[int]] = defaultdict(list)
+    for number, shape in enumerate(shapes):
+        if (fault := why_not_covered(prior, shape, None)) is not None:
+            raise MalformedContainerError(f"{model.reference} cannot have written this under its prior: {fault}")
+        alike[shape].append(number)
+    chunks: dict[int, Levels] = {}
+    for shape, numbers in alike.items():
+        payloads, classes = [held.tokens[number] for number in numbers], _no_classes(model, len(numbers))
+        coded, faults = await coding.read(engine, model, payloads, shapes_of(prior, shape), classes, admit=admit)
+        admit = 0
+        for row, number in enumerate(numbers):
+            if (damage := faults[row]) is not None:
+                raise damage
+            chunks[number] = to_levels(prior, shape, coded, row)
+    return join_codes([chunks[number] for number in range(len(shapes))], len(shapes[0][0].sides))
+
+
+async def _read_again(
+    engine: Engine, model: ServedModel, found: Sequence[Written], pictures: Sequence[_Picture]
+) -> None:
+    """Read containers as `/decompress` will, and compare."""
+    try:
+        read = await decompress_lossless(engine, model, [read_coded(one.container) for one in found])
+    except CodecError as error:
+        raise VerificationError(f"what was written cannot be read: {error}") from error
+    if not all(map(np.array_equal, read, pictures)):
+        raise VerificationError("what was written reads as other pictures")
