@@ -29,7 +29,7 @@ def card(manifest: Manifest, description: str, parameters: int) -> str:
 | created | {manifest.created} |
 | exported at commit | {manifest.git_commit or "unknown"} |
 | model hash | `{manifest.model_hash}` |
-{_prior_rows(manifest)}
+{_prior_rows(manifest)}{_exact_latents_rows(manifest)}
 ## Metrics
 
 {manifest.metrics_note}
@@ -73,9 +73,12 @@ def _beside(manifest: Manifest) -> str:
 def _commands(manifest: Manifest) -> str:
     """Say how to get the model again."""
     prior = [f"python -m training fit-prior runs/{manifest.name}"] if manifest.prior is not None else []
+    is_exact = manifest.exact_prior is not None or manifest.exact_latents is not None
+    exact = [f"python -m training fit-exact runs/{manifest.name}"] if is_exact else []
     steps = (
         "make train RECIPE=recipe.toml",
         *prior,
+        *exact,
         f"python -m training evaluate runs/{manifest.name}",
         f"python -m training export runs/{manifest.name}",
     )
@@ -97,6 +100,34 @@ def _prior_rows(manifest: Manifest) -> str:
     rows = (
         f"| prior over codes | grids drawn: {grids}; conditions: {known or 'none'} |",
         f"| prior hash | `{prior.prior_hash}` |",
+    )
+    return "".join(f"{row}\n" for row in (*rows, *_exact_prior_rows(manifest)))
+
+
+def _exact_prior_rows(manifest: Manifest) -> tuple[str, ...]:
+    """Describe the exact prior, where there is one."""
+    prior = manifest.exact_prior
+    if prior is None:
+        return ()
+    exact, floating = prior.exact_bits_per_token, prior.float_bits_per_token
+    return (
+        f"| exact prior | {exact:.4f} bits a code of the test split, in floating point {floating:.4f} "
+        f"({exact / floating - 1.0:+.3%}); all {prior.parity.integers:,} integers compared with torch's are equal |",
+        f"| canonical hash of the exact prior | `{prior.canonical_hash}` |",
+    )
+
+
+def _exact_latents_rows(manifest: Manifest) -> str:
+    """Describe the exact latents, where there are some."""
+    latents = manifest.exact_latents
+    if latents is None:
+        return ""
+    exact, floating = -latents.exact_elbo_nats, -latents.float_elbo_nats
+    rows = (
+        f"| exact latents | {sum(latents.sizes)}; {exact:.2f} nats a held-out picture, under the model itself "
+        f"{floating:.2f} ({exact / floating - 1.0:+.2%}); all {latents.parity.integers:,} integers compared with "
+        "torch's are equal |",
+        f"| canonical hash of the exact latents | `{latents.canonical_hash}` |",
     )
     return "".join(f"{row}\n" for row in rows)
 

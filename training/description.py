@@ -39,6 +39,9 @@ def describe(
     parity: schema.Parity,
     variants: Mapping[schema.Precision, schema.Variant],
     measured: dict[str, Any],
+    exact_prior: schema.ExactPrior | None = None,
+    exact_latents: schema.ExactLatents | None = None,
+    exact_decoder: schema.ExactDecoder | None = None,
 ) -> schema.Manifest:
     """Describe what lies in the stage.
 
@@ -49,15 +52,18 @@ def describe(
         parity: of those graphs.
         variants: in reduced precision.
         measured: what `evaluate` stored.
+        exact_prior: the prior in exact integers, where there is one.
+        exact_latents: a VAE in exact integers, likewise.
+        exact_decoder: a decoder of codes in exact integers, likewise.
 
     Returns:
         The manifest, without the card's hash.
     """
     recipe, splits = draft.recipe, draft.splits
     roles = described_graphs(specs, stage)
-    graph_files = {
-        graph.file for part in (roles, *(one.graphs for one in variants.values())) for graph in part.values()
-    }
+    exact = (part.graphs for part in (exact_prior, exact_latents, exact_decoder) if part is not None)
+    described = (roles, *exact, *(one.graphs for one in variants.values()))
+    graph_files = {graph.file for part in described for graph in part.values()}
     files = {path.name: file_sha256(path) for path in sorted(stage.iterdir()) if path.name not in graph_files}
     return schema.Manifest(
         name=recipe.name,
@@ -72,6 +78,9 @@ def describe(
         variants=dict(variants),
         files=files,
         prior=_code_prior(draft, roles, files),
+        exact_prior=exact_prior,
+        exact_latents=exact_latents,
+        exact_decoder=exact_decoder,
         noise=tuple(
             schema.NoiseInput(graph=role, tensor="noise", distribution="standard_normal", stream=stream)
             for role, stream in _NOISE_STREAMS.items()
@@ -90,12 +99,13 @@ def describe(
     )
 
 
-def described_graphs(specs: tuple[GraphSpec, ...], stage: Path) -> dict[str, schema.Graph]:
+def described_graphs(specs: tuple[GraphSpec, ...], stage: Path, opset: int = OPSET) -> dict[str, schema.Graph]:
     """Describe written graphs.
 
     Args:
         specs: the graphs.
         stage: the folder that they lie in.
+        opset: that they were written in.
 
     Returns:
         What the manifest says of each, by role.
@@ -104,7 +114,7 @@ def described_graphs(specs: tuple[GraphSpec, ...], stage: Path) -> dict[str, sch
         spec.role: schema.Graph(
             file=spec.file,
             sha256=file_sha256(stage / spec.file),
-            opset=OPSET,
+            opset=opset,
             inputs=spec.inputs,
             outputs=spec.outputs,
         )

@@ -36,6 +36,7 @@ class Draft:
         prior: likewise, where there is one.
         splits: the data.
         geometry: of its data.
+        exact: the prior in exact integers, frozen, where there is one.
     """
 
     recipe: Recipe
@@ -43,6 +44,7 @@ class Draft:
     prior: Chain | None
     splits: Splits
     geometry: schema.Geometry
+    exact: Chain | None = None
 
     @property
     def any_size(self) -> bool:
@@ -68,6 +70,13 @@ class Draft:
         if self.prior is None:
             return ()
         return prior_graphs.graphs(self.prior, links.codes_of(self.model).strides, any_size=self.any_size)
+
+    def exact_specs(self) -> tuple[GraphSpec, ...]:
+        """List the graphs of the prior in exact integers; none where there is none."""
+        if self.exact is None:
+            return ()
+        strides, prefix = links.codes_of(self.model).strides, schema.EXACT_PRIOR
+        return prior_graphs.graphs(self.exact, strides, any_size=self.any_size, prefix=prefix)
 
 
 def geometry(model: LatentVariableModel, splits: Splits) -> schema.Geometry:

@@ -16,11 +16,16 @@ from training.data import Splits
 from training.description import describe, described_graphs
 from training.draft import Draft, geometry
 from training.errors import ExportError
+from training.exact.decoder import export_exact_decoder
+from training.exact.vae import read_exact_vae
+from training.exact_export import export_exact_prior
 from training.golden import golden_outputs
 from training.graphs import graphs
 from training.graphs.reduced import reduced_graphs, reduced_prior_graphs
 from training.graphs.spec import GraphSpec, run_modules
 from training.graphs.write import write_graphs
+from training.kept import keep_graphs, latest_of
+from training.latents_export import export_exact_latents
 from training.parity import Comparison, Graphs, measure_parity
 from training.prior_parity import measure_prior_parity
 from training.recipe import Recipe, write_recipe
@@ -56,19 +61,23 @@ def export(
     recipe = run.recipe()
     model = run.model(recipe, splits.train.shape)
     prior = run.fitted_prior(recipe, model, splits)
-    draft = Draft(recipe, model, prior, splits, geometry(model, splits))
+    exact = run.exact_chain(recipe, model, splits)
+    draft = Draft(recipe, model, prior, splits, geometry(model, splits), exact)
     measured, shown = _metrics(run), examples_to_show(draft, show)
     with store.stage(recipe.name) as stage:
-        specs = _write_full(draft, stage)
+        specs = _write_full(draft, stage, latest_of(store, recipe.name))
         run_written = Graphs(specs, stage).run
         parity = _parity(draft, Comparison(specs, (run_written,)))
         answers = golden_outputs(recipe.name, model, specs, draft.geometry.multiple_of, run_written)
         write_golden(answers, stage / schema.GOLDEN_FILE)
+        exact_prior = export_exact_prior(draft, run, stage)
+        exact_latents = export_exact_latents(draft, read_exact_vae(run, model), stage)
+        exact_decoder = export_exact_decoder(draft, specs, stage)
         reduced = {precision: _write_variant(draft, specs, precision, answers, stage) for precision in variants}
         write_shown(draft, shown, stage)
         (stage / "recipe.toml").write_text(write_recipe(portable(recipe)), "utf-8")
         (stage / "metrics.json").write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
-        described = describe(draft, specs, stage, parity, reduced, measured)
+        described = describe(draft, specs, stage, parity, reduced, measured, exact_prior, exact_latents, exact_decoder)
         text = card(described, recipe.card.description, _trained_numbers(draft))
         (stage / "MODEL_CARD.md").write_text(text, "utf-8")
         files = described.files | {"MODEL_CARD.md": file_sha256(stage / "MODEL_CARD.md")}
@@ -77,14 +86,13 @@ def export(
     return store.open(recipe.name)
 
 
-def _write_full(draft: Draft, stage: Path) -> tuple[GraphSpec, ...]:
+def _write_full(draft: Draft, stage: Path, latest: Artifact | None) -> tuple[GraphSpec, ...]:
     """Write the graphs in full precision; those of a prior have weights of their own."""
-    specs = graphs(draft.model, draft.geometry)
-    write_graphs(specs, stage / schema.WEIGHTS_FILE)
-    if draft.prior is None:
-        return specs
-    added = draft.prior_specs()
-    write_graphs(added, stage / schema.PRIOR_WEIGHTS_FILE)
+    specs, added = graphs(draft.model, draft.geometry), draft.prior_specs()
+    for part, file in ((specs, schema.WEIGHTS_FILE), (added, schema.PRIOR_WEIGHTS_FILE)):
+        if part:
+            write_graphs(part, stage / file)
+            keep_graphs(part, stage / file, latest)
     return specs + added
 
 

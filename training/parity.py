@@ -92,12 +92,14 @@ class Graphs:
     Args:
         specs: the graphs.
         folder: where they were written.
+        threads: of a run; 0 for as many as there are cores.
     """
 
-    def __init__(self, specs: Iterable[GraphSpec], folder: Path) -> None:
+    def __init__(self, specs: Iterable[GraphSpec], folder: Path, threads: int = 0) -> None:
         specs = tuple(specs)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = threads
         self.outputs = {spec.role: [tensor.name for tensor in spec.outputs] for spec in specs}
         self.sessions = {
             spec.role: onnxruntime.InferenceSession(folder / spec.file, options, providers=["CPUExecutionProvider"])

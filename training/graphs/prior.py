@@ -133,13 +133,16 @@ def _link(prior: CodePrior, grid: LinkGrid, any_size: bool) -> schema.Link:
     )
 
 
-def graphs(chain: Chain, strides: tuple[int, ...], *, any_size: bool) -> tuple[GraphSpec, ...]:
+def graphs(
+    chain: Chain, strides: tuple[int, ...], *, any_size: bool, prefix: str = schema.PRIOR
+) -> tuple[GraphSpec, ...]:
     """List the graphs of a prior.
 
     Args:
         chain: in evaluation mode.
         strides: of the model's bottleneck.
         any_size: whether the model takes data of any size, so that links that can do so should as well.
+        prefix: how their roles begin.
 
     Returns:
         Those of every link.
@@ -147,12 +150,17 @@ def graphs(chain: Chain, strides: tuple[int, ...], *, any_size: bool) -> tuple[G
     return tuple(
         spec
         for index, prior in enumerate(chain)
-        for spec in link_graphs(prior, chain.grids[: index + 1], strides, any_size=any_size)
+        for spec in link_graphs(prior, chain.grids[: index + 1], strides, any_size=any_size, prefix=prefix)
     )
 
 
 def link_graphs(
-    prior: CodePrior, grids: Sequence[LinkGrid], strides: tuple[int, ...], *, any_size: bool
+    prior: CodePrior,
+    grids: Sequence[LinkGrid],
+    strides: tuple[int, ...],
+    *,
+    any_size: bool,
+    prefix: str = schema.PRIOR,
 ) -> tuple[GraphSpec, ...]:
     """List the graphs of one link.
 
@@ -161,12 +169,13 @@ def link_graphs(
         grids: its own, last, and those before it.
         strides: as in `graphs`.
         any_size: likewise.
+        prefix: likewise.
 
     Returns:
         Its graphs.
     """
     signature = _Signature(prior, _link(prior, grids[-1], any_size), grids, strides)
-    return tuple(signature.all(schema.link_role(len(grids) - 1)))
+    return tuple(signature.all(schema.link_role(len(grids) - 1, prefix)))
 
 
 class _Signature:
