@@ -33,8 +33,8 @@ from training.run import Run
 
 LATENT = 16
 NETWORK = MLPConfig(hidden=(256,))
-STRONG = PixelCNNDecoderConfig(features=8, channels=16, layers=3, radius=2, hidden=32)
-WEAK = PixelCNNDecoderConfig(features=8, channels=16, layers=1, radius=0, hidden=32)
+STRONG = PixelCNNDecoderConfig(features=8, channels=24, layers=5, radius=3, hidden=32)
+WEAK = PixelCNNDecoderConfig(features=8, channels=24, layers=1, radius=0, hidden=32)
 COLLAPSED_NATS = 0.5
 """Told by z: less than this is nothing."""
 BATCH = 100
@@ -63,8 +63,8 @@ def main() -> int:
     """Fit the four, print what they do, and judge."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, help="folder of binarised MNIST; without it, it is downloaded")
-    parser.add_argument("--steps", type=count, default=200)
-    parser.add_argument("--batch-size", type=count, default=16)
+    parser.add_argument("--steps", type=count, default=400)
+    parser.add_argument("--batch-size", type=count, default=32)
     parser.add_argument("--delta", type=positive, default=5.0, help="committed rate in nats")
     parser.add_argument("--examples", type=count, default=400, help="of the test split, for all but the rates")
     options = parser.parse_args()

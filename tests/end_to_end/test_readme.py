@@ -78,7 +78,7 @@ def test_every_curl_line_answers(port: int, tmp_path: Path) -> None:
                 assert image.size == cat.size
         tokens = -(-cat.width // 4) * -(-cat.height // 4)
     assert np.load(tmp_path / "codes.npz")["codes"].size == tokens
-    assert 0 < (tmp_path / "cat.latentd").stat().st_size - 9 * tokens / 8 < 64
+    assert 0 < (tmp_path / "cat.latentd").stat().st_size < 0.8 * 9 * tokens / 8, "coded under the prior"
     assert np.load(tmp_path / "codebook.npy").shape == (512, 8)
     with Image.open(tmp_path / "horses.png") as image:
         assert min(image.size) >= 4 * 32
