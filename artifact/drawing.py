@@ -118,7 +118,7 @@ class Drawing(ABC):
         self.is_active[slot] = True
         self._choice.join(slot, row)
         for name, array in self._conditions.items():
-            array[slot] = row.get(name, self._unconditional[name])
+            array[slot] = np.reshape(row.get(name, self._unconditional[name]), array.shape[1:])
         self._given[slot] = np.reshape(row["given"], self._nothing.shape) if self._is_given(row) else self._nothing
         self.codes[slot], self.drawn[slot] = (0, 0) if paused is None else (paused.codes, paused.drawn)
         for role, memory in self._memory.items():

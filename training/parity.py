@@ -29,7 +29,7 @@ TENSOR_TOLERANCE = 1e-4
 _SCALES = {"intensity": 127.5}
 """What counts as 1 of a unit: the network's own, since a ten-thousandth of a grey level is below float32's rounding."""
 BOUND_TOLERANCE = 1e-6
-"""Largest difference of a bound, in nats per data dimension."""
+"""Largest difference of a bound, in nats per data dimension; as a share of a bound of more than 1 nat a dimension."""
 SOUND_BOUND_FACTOR = 10.0
 """By how much more it may be for sounds: of their finer values, of 16 bits, the rounding of a mean counts for more."""
 REDUCED_BOUND_TOLERANCE = 1e-3
@@ -147,10 +147,14 @@ class Comparison:
         return float(np.max(errors))
 
     def bound_error(self, role: str, feeds: Arrays, bound: Callable[[Arrays], NDArray[np.float64]]) -> float:
-        """Likewise of a bound in nats, which is made of the outputs of a graph; in nats per data dimension."""
+        """Likewise of a bound in nats, which is made of the outputs of a graph; in nats per data dimension.
+
+        Where a bound is of more than 1 nat a dimension, as of fine values under narrow densities, its own rounding
+        counts: the difference is a share of it.
+        """
         expected = bound(self.expected(role, feeds))
-        dimensions = int(np.prod(feeds["x"].shape[1:]))
-        return float(np.max([np.abs(bound(one) - expected) for one in self.found(role, feeds)]) / dimensions)
+        scale = np.maximum(np.abs(expected), np.prod(feeds["x"].shape[1:]))
+        return float(np.max([np.abs(bound(one) - expected) / scale for one in self.found(role, feeds)]))
 
     def check_codes(self, told: str, differs: NDArray[np.bool_], close: NDArray[np.bool_]) -> None:
         """Refuse codes that differ where they should not.

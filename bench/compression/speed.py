@@ -52,6 +52,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         prior, parameters = _built(config, Path(folder))
         run = runner(prior, Path(folder), threads=options.threads, optimisation="all")
+        # A step is too small to be shared out: the service runs it on one thread as well.
+        stepping = runner(prior, Path(folder), threads=1, optimisation="all")
         payload = weigh(prior, streams.grids, run).payloads()
         written = Streams(streams.grids, tuple(payload))
         if identical_read(prior, written, run, 1) != 1 or not np.array_equal(
@@ -60,11 +62,11 @@ def main() -> int:
             raise SystemExit("the map did not come back")
         ways: dict[str, Callable[[], object]] = {
             "compress": lambda: weigh(prior, streams.grids, run).payloads(),
-            "decompress": lambda: identical_read(prior, written, run, 1),
+            "decompress": lambda: identical_read(prior, written, stepping, 1),
             "by full passes": lambda: _full(prior, written, run),
         }
         times = {name: _times_ms(way, options.repeats if name != "by full passes" else 3) for name, way in ways.items()}
-    print(f"{parameters:,} parameters, {_SIDE}x{_SIDE} codes of {_CODES}, {options.threads} threads")
+    print(f"{parameters:,} parameters, {_SIDE}x{_SIDE} codes of {_CODES}, {options.threads} threads a pass, 1 a step")
     for name, found in times.items():
         print(f"{name}: {spread(found, 'ms')}")
     compress, decompress, full = (float(np.median(found)) for found in times.values())
