@@ -47,8 +47,8 @@ class Parity(Part):
         tensor_error: largest |onnx - torch| / (1 + |torch|) over all tensors of real numbers but the bounds; of a
             variant |onnx - torch| / max(1, the largest |torch| of the tensor), since a number near 0 has the rounding
             of what it is the difference of.
-        bound_error_nats_per_dim: largest difference of a bound, in nats per data dimension; as a share of a bound of more
-            than 1 nat a dimension.
+        bound_error_nats_per_dim: largest difference of a bound, in nats per data dimension; as a share of a bound of
+            more than 1 nat a dimension.
         codes: of a model of integer codes.
         prior: of a model with a learned prior over codes.
     """
