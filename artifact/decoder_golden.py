@@ -1,7 +1,6 @@
 """Golden integers of an exact decoder: the means of a small grid, which a runtime that decodes must reproduce."""
 
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from artifact.codes import Arrays
 from artifact.errors import InexactError
 from artifact.exact_decoder import EXACT_DECODE, ExactDecoder
 from artifact.golden import Run
+from artifact.golden_files import arrays_in, naming
 from artifact.store import Artifact
 
 
@@ -76,12 +76,9 @@ def read(artifact: Artifact, part: ExactDecoder) -> DecoderGolden:
         InexactError: the file cannot be read, or lacks something.
     """
     path = artifact.path / part.golden
-    try:
-        with path.open("rb") as file:
-            arrays = dict(np.load(file, allow_pickle=False))
+    with naming(path):
+        arrays = arrays_in(path.read_bytes())
         return DecoderGolden({name: arrays[name] for name in arrays if name != "digest"}, arrays["digest"])
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise InexactError(f"{path}: it is not a file of golden integers: {error!r}; export the model again") from error
 
 
 def _digest(mean: np.ndarray) -> UInt8[np.ndarray, " 32"]:

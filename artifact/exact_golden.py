@@ -1,7 +1,6 @@
 """Golden integers: the logits that an exact prior has for small grids, which a runtime that codes must reproduce."""
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from artifact.coding import Grid, Logits, weigh_by_steps, weigh_codes
 from artifact.errors import InexactError
 from artifact.exact import ExactPrior
 from artifact.golden import Run
+from artifact.golden_files import arrays_in, naming
 from artifact.sampling import complete
 from artifact.store import Artifact
 
@@ -114,15 +114,12 @@ def read(artifact: Artifact, prior: ExactPrior) -> ExactGolden:
         InexactError: the file cannot be read, or lacks something.
     """
     path = artifact.path / prior.golden
-    try:
-        with path.open("rb") as file:
-            arrays = dict(np.load(file, allow_pickle=False))
+    with naming(path):
+        arrays = arrays_in(path.read_bytes())
         links = [
             GoldenLink(arrays.pop(f"codes_{i}"), arrays.pop(f"logits_{i}"), arrays.pop(f"digest_{i}"))
             for i in range(len(prior.links))
         ]
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise InexactError(f"{path}: it is not a file of golden integers: {error!r}; export the model again") from error
     return ExactGolden(prior, links, arrays)
 
 

@@ -1,11 +1,8 @@
 """Golden integers of an exact VAE, which a runtime that codes must reproduce, and the one table outside its graphs."""
 
 import hashlib
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from artifact.codes import Arrays
 from artifact.errors import InexactError
 from artifact.exact_latents import DECODE, ENCODE, INFER, ExactLatents
 from artifact.golden import Run
+from artifact.golden_files import arrays_in, naming
 from artifact.store import Artifact
 
 
@@ -124,8 +122,8 @@ def read(artifact: Artifact, part: ExactLatents) -> LatentsGolden:
         InexactError: the file cannot be read, or lacks something.
     """
     path = artifact.path / part.golden
-    with _naming(path):
-        arrays = _arrays(path.read_bytes())
+    with naming(path):
+        arrays = arrays_in(path.read_bytes())
         digests = {name: arrays[f"digest_{name}"] for name in _names(part)}
         return LatentsGolden(part, arrays["x"], arrays["z"], digests)
 
@@ -148,22 +146,8 @@ def read_contexts(path: Path, sha256: str) -> Int32[np.ndarray, " contexts"]:
     Raises:
         InexactError: the file cannot be read, or is another one by now.
     """
-    with _naming(path):
+    with naming(path):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError("it was exchanged since the model was loaded")
-        return _arrays(content)["contexts"].astype(np.int32)
-
-
-def _arrays(content: bytes) -> Arrays:
-    """Read the arrays of an npz file by name."""
-    return dict(np.load(BytesIO(content), allow_pickle=False))
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Say of which file it is that something inside is missing or unreadable."""
-    try:
-        yield
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise InexactError(f"{path}: it is not a file of golden integers: {error!r}; export the model again") from error
+        return arrays_in(content)["contexts"].astype(np.int32)
