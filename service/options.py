@@ -254,8 +254,8 @@ class CompressOptions(CodebooksOptions, LabelOptions):
     chunk_rows: int | None = Field(
         default=None,
         ge=1,
-        description="rows of the coarsest grid, or places of a sound's, that are coded as a chunk of their own, which is "
-        "read even where others are damaged; left out: as many as are fast. For a prior over any size",
+        description="rows of the coarsest grid of codes, or places of a sound's, that are coded as a chunk of their "
+        "own, which is read even where others are damaged; left out: as many as are fast. For a prior over any size",
     )
     verify: Literal["tables", "full"] = Field(
         default="tables",
