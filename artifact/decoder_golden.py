@@ -1,6 +1,5 @@
 """Golden integers of an exact decoder: the means of a small grid, which a runtime that decodes must reproduce."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from artifact.codes import Arrays
 from artifact.errors import InexactError
 from artifact.exact_decoder import EXACT_DECODE, ExactDecoder
 from artifact.golden import Run
-from artifact.golden_files import arrays_in, naming
+from artifact.golden_files import CAUSE, arrays_in, digest, naming, write_arrays
 from artifact.store import Artifact
 
 
@@ -40,12 +39,8 @@ class DecoderGolden:
             InexactError: it gives others.
         """
         mean = run(EXACT_DECODE, self.codes)["mean"]
-        if not np.array_equal(_digest(mean), self.digest):
-            raise InexactError(
-                "the means of the exact decoder are not those of the export: this version of ONNX Runtime or this "
-                "processor does not compute in exact integers, or the files were exchanged. What it wrote could be "
-                "read nowhere else; update ONNX Runtime, or export the model again"
-            )
+        if not np.array_equal(digest(mean), self.digest):
+            raise InexactError(f"the means of the exact decoder are not those of the export: {CAUSE}")
         return mean.size
 
 
@@ -57,9 +52,7 @@ def record(codes: Arrays, run: Run, path: Path) -> None:
         run: of the graph.
         path: the npz file.
     """
-    digest = _digest(run(EXACT_DECODE, codes)["mean"])
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, digest=digest, **codes)
+    write_arrays(path, {"digest": digest(run(EXACT_DECODE, codes)["mean"]), **codes})
 
 
 def read(artifact: Artifact, part: ExactDecoder) -> DecoderGolden:
@@ -79,7 +72,3 @@ def read(artifact: Artifact, part: ExactDecoder) -> DecoderGolden:
     with naming(path):
         arrays = arrays_in(path.read_bytes())
         return DecoderGolden({name: arrays[name] for name in arrays if name != "digest"}, arrays["digest"])
-
-
-def _digest(mean: np.ndarray) -> UInt8[np.ndarray, " 32"]:
-    return np.frombuffer(hashlib.sha256(np.ascontiguousarray(mean, dtype="<i4").tobytes()).digest(), dtype=np.uint8)

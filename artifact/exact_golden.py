@@ -1,6 +1,5 @@
 """Golden integers: the logits that an exact prior has for small grids, which a runtime that codes must reproduce."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from artifact.coding import Grid, Logits, weigh_by_steps, weigh_codes
 from artifact.errors import InexactError
 from artifact.exact import ExactPrior
 from artifact.golden import Run
-from artifact.golden_files import arrays_in, naming
+from artifact.golden_files import CAUSE, arrays_in, digest, naming, write_arrays
 from artifact.sampling import complete
 from artifact.store import Artifact
 
@@ -87,7 +86,7 @@ def record(
         The golden integers.
     """
     found = complete(weigh_codes(prior, grids, conditions), integers_of(run))
-    links = [GoldenLink(codes, _shown(logits), _digest(logits)) for codes, logits in zip(grids, found, strict=True)]
+    links = [GoldenLink(codes, _shown(logits), digest(logits)) for codes, logits in zip(grids, found, strict=True)]
     return ExactGolden(prior, links, conditions)
 
 
@@ -96,8 +95,7 @@ def write(golden: ExactGolden, path: Path) -> None:
     arrays: Arrays = dict(golden.conditions)
     for index, link in enumerate(golden.links):
         arrays |= {f"codes_{index}": link.codes, f"logits_{index}": link.logits, f"digest_{index}": link.digest}
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    write_arrays(path, arrays)
 
 
 def read(artifact: Artifact, prior: ExactPrior) -> ExactGolden:
@@ -144,18 +142,12 @@ def _shown(logits: Logits) -> Int32[np.ndarray, "n places K"]:
     return logits.reshape(len(logits), -1, logits.shape[-1])[:, -_SHOWN:]
 
 
-def _digest(logits: Logits) -> UInt8[np.ndarray, " 32"]:
-    digest = hashlib.sha256(np.ascontiguousarray(logits, dtype="<i4").tobytes()).digest()
-    return np.frombuffer(digest, dtype=np.uint8)
-
-
 def _compare(index: int, link: GoldenLink, logits: Logits) -> None:
     """Refuse other integers than the golden ones."""
-    if np.array_equal(_digest(logits), link.digest):
+    if np.array_equal(digest(logits), link.digest):
         return
     differing = int((_shown(logits) != link.logits).sum())
     raise InexactError(
         f"the logits of link {index} are not those of the export; of the {link.logits.size} that were kept {differing} "
-        "differ: this version of ONNX Runtime or this processor does not compute in exact integers, or the files were "
-        "exchanged. What it wrote could be read nowhere else; update ONNX Runtime, or export the model again"
+        f"differ: {CAUSE}"
     )

@@ -12,7 +12,7 @@ from artifact.codes import Arrays
 from artifact.errors import InexactError
 from artifact.exact_latents import DECODE, ENCODE, INFER, ExactLatents
 from artifact.golden import Run
-from artifact.golden_files import arrays_in, naming
+from artifact.golden_files import CAUSE, arrays_in, digest, naming, write_arrays
 from artifact.store import Artifact
 
 
@@ -47,11 +47,7 @@ class LatentsGolden:
         found = outputs_of(self.part.seen, self.x, self.z, run)
         for name, values in found.items():
             if not np.array_equal(digest(values), self.digests[name]):
-                raise InexactError(
-                    f"{name} of the exact latents are not those of the export: this version of ONNX Runtime or this "
-                    "processor does not compute in exact integers, or the files were exchanged. What it wrote could be "
-                    "read nowhere else; update ONNX Runtime, or export the model again"
-                )
+                raise InexactError(f"{name} of the exact latents are not those of the export: {CAUSE}")
         return sum(values.size for values in found.values())
 
 
@@ -70,18 +66,6 @@ def outputs_of(seen: Sequence[str], x: UInt8[np.ndarray, "n H W C"], z: Int32[np
     features = run(ENCODE, {"x": x})
     known = {"z": z} | features
     return features | run(INFER, {name: known[name] for name in seen}) | run(DECODE, {"z": z})
-
-
-def digest(values: np.ndarray) -> UInt8[np.ndarray, " 32"]:
-    """Hash integers that an array of any type carries.
-
-    Raises:
-        InexactError: some are none.
-    """
-    integers = values.astype("<i4")
-    if not (integers == values).all():
-        raise InexactError("a graph of the exact latents gives numbers that are no integers, so nothing can be coded")
-    return np.frombuffer(hashlib.sha256(np.ascontiguousarray(integers).tobytes()).digest(), dtype=np.uint8)
 
 
 def record(
@@ -104,8 +88,7 @@ def record(
     """
     digests = {f"digest_{name}": digest(values) for name, values in outputs_of(seen, x, z, run).items()}
     arrays: Arrays = {"x": x, "z": z, "contexts": contexts.astype(np.int16), **digests}
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    write_arrays(path, arrays)
 
 
 def read(artifact: Artifact, part: ExactLatents) -> LatentsGolden:

@@ -23,7 +23,8 @@ from service.errors import MalformedError, ParameterError, ServiceError, TooLarg
 from service.faults import naming
 from service.limits import check_pixels, check_rows, longest_side
 from service.multipart import read_form
-from service.options import FitName, unknown
+from service.option_reading import unknown
+from service.options import FitName
 from service.settings import Settings
 
 JSON = "application/json"

@@ -15,7 +15,8 @@ from service.coding_models import Header
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.errors import CapabilityError, ParameterError
-from service.options import CompressOptions, refuse_options
+from service.option_reading import refuse_options
+from service.options import CompressOptions
 from service.sounds import Sounds
 
 FIGURES = (

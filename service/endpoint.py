@@ -31,7 +31,8 @@ from service.engine.progress import Progress
 from service.errors import ParameterError
 from service.jobs import Order, accepted, prefers_job
 from service.operations import check_images
-from service.options import Options, draws, read_options, read_query, refuse_options
+from service.option_reading import draws, read_options, read_query, refuse_options
+from service.options import Options
 from service.presence import while_wanted
 from service.replies import Reply
 from service.requests import Deadline, Phases, Service, lane_of, service_of

@@ -28,7 +28,8 @@ from service.engine.opening import ServedModel
 from service.errors import ServiceError
 from service.metrics import Metrics
 from service.operations import check_images
-from service.options import EncodeOptions, choose_output, read_query
+from service.option_reading import choose_output, read_query
+from service.options import EncodeOptions
 from service.presence import while_wanted
 from service.replies import Reply
 from service.requests import Deadline, Phases, Service, lane_named

@@ -7,7 +7,7 @@ from service.bodies import NPY
 from service.engine.opening import ServedModel
 from service.levels import CODES, VECTORS, names_of
 from service.negotiation import NotAcceptableError, choose
-from service.options import choose_output
+from service.option_reading import choose_output
 
 
 def choose_arrays(

@@ -38,7 +38,8 @@ from service.offline.files import (
 from service.offline.models import by_default, named, running, shelved
 from service.offline.reporter import Reporter
 from service.operations import check_images
-from service.options import CompressOptions, FitName, read_options
+from service.option_reading import read_options
+from service.options import CompressOptions, FitName
 from service.settings import Settings
 from service.sounds import Sounds, sounds
 

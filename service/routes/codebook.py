@@ -16,7 +16,8 @@ from service import discrete, documentation, negotiation
 from service.bodies import JSON, NPY
 from service.engine.lanes import Caller, as_caller
 from service.limits import check_json_values
-from service.options import NoOptions, read_options
+from service.option_reading import read_options
+from service.options import NoOptions
 from service.presence import while_wanted
 from service.requests import Deadline, Phases, service_of
 

@@ -21,7 +21,8 @@ from service.errors import CapabilityError, ParameterError
 from service.faults import naming
 from service.levels import CODES, check_codebooks
 from service.negotiation import NotAcceptableError, choose
-from service.options import CompressOptions, DecompressOptions, refuse_options
+from service.option_reading import refuse_options
+from service.options import CompressOptions, DecompressOptions
 from service.outputs import choose_arrays, offers_for
 from service.requests import Service
 from service.routes.discrete import media_name, shown

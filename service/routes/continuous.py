@@ -16,6 +16,7 @@ from service.endpoint import Call, read_pictures
 from service.engine.opening import ServedModel
 from service.errors import CapabilityError
 from service.latents import read_vectors
+from service.option_reading import choose_output, refuse_options
 from service.options import (
     TIGHTEST_FIRST,
     BoundName,
@@ -24,8 +25,6 @@ from service.options import (
     LikelihoodOptions,
     ReconstructOptions,
     SampleOptions,
-    choose_output,
-    refuse_options,
 )
 from service.routes.pictures import compare
 from service.vectors import LOG_WEIGHT, Z, check_drawn, check_posterior, draw_posterior, quantities_of, told_of

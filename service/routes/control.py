@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from service import changes, merging
 from service.documentation import problems
 from service.engine.opening import ServedModel
-from service.options import NoOptions, read_options
+from service.option_reading import read_options
+from service.options import NoOptions
 from service.requests import service_of
 from service.siblings import is_from_sibling, siblings_of
 

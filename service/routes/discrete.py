@@ -34,14 +34,8 @@ from service.levels import (
     name_of,
 )
 from service.operations import check_draw
-from service.options import (
-    DecodeOptions,
-    EncodeOptions,
-    LikelihoodOptions,
-    ReconstructOptions,
-    SampleOptions,
-    refuse_options,
-)
+from service.option_reading import refuse_options
+from service.options import DecodeOptions, EncodeOptions, LikelihoodOptions, ReconstructOptions, SampleOptions
 from service.outputs import choose_arrays, type_of_arrays
 from service.routes.pictures import compare
 from service.sampling import decode_drawn, sample_codes

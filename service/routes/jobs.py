@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.documentation import JOB_ANSWER, RETRY_HEADER, problems
-from service.options import NoOptions, read_options
+from service.option_reading import read_options
+from service.options import NoOptions
 from service.problems import STATUSES
 from service.requests import Service, service_of
 from service.siblings import is_from_sibling, siblings_of

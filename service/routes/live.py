@@ -28,7 +28,8 @@ from service.errors import (
 )
 from service.levels import Codes, check_codebooks, levels_of
 from service.live import LiveEncoder
-from service.options import Options, read_options
+from service.option_reading import read_options
+from service.options import Options
 from service.requests import REQUEST_ID_HEADER, Deadline, Service, choose_id
 from service.sounds import geometry_of
 from service.upgrade import LIVE_PATH

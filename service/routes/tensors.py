@@ -8,6 +8,7 @@ from service.bodies import CONTAINER_BODIES, LATENT_BODIES, MEDIA_BODIES, OPTION
 from service.endpoint import Call, Endpoint
 from service.errors import ParameterError
 from service.latents import KNOWN, KNOWN_SCHEMA, holds_known
+from service.option_reading import refuse_options
 from service.options import (
     CompressOptions,
     DecodeOptions,
@@ -16,7 +17,6 @@ from service.options import (
     LikelihoodOptions,
     ReconstructOptions,
     SampleOptions,
-    refuse_options,
 )
 from service.routes import containers, continuous, discrete, tools
 from service.streaming import EVENTS

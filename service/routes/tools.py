@@ -18,7 +18,8 @@ from service.errors import CapabilityError, ParameterError, TooLargeError
 from service.latents import holds_vectors, read_vectors
 from service.negotiation import choose
 from service.operations import check_noise
-from service.options import MediaOptions, Names, NoiseOptions, choose_output, refuse_options, split_or_wrap
+from service.option_reading import choose_output, refuse_options
+from service.options import MediaOptions, Names, NoiseOptions, split_or_wrap
 from service.tools import PathKind, Vectors, cloud, path, sweep
 from service.vectors import Z, deviations, dimensions_of, has_diagonal_posterior, prior_moments, quantities_of
 
