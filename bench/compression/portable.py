@@ -2,8 +2,9 @@
 
 Streams are written with 2 threads, all optimisations of graphs, by the parallel pass. They are then read step by step
 with 1 thread and no optimisation, alone and side by side, written and read again by torch, by the oldest ONNX Runtime
-there is for this Python, and by processors without AVX-512, AVX2 and AVX, which QEMU emulates. The codes are those of
-pictures.
+there is for this Python, by one that AVX-512, AVX2 and AVX are hidden from, and on processors without them, which QEMU
+emulates. The codes are those of pictures. Beside each the table has the beginning of a hash of what the floating-point
+prior gives there: it tells that these places do compute differently.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import onnxruntime
 from artifact.manifest import MANIFEST_FILE, read_manifest
 from bench.arguments import count
 from bench.compression.environments import Place, UnavailableError, emulator, here, old_runtime, processor
+from bench.compression.hiding import hidden
 from bench.compression.pictures import read_pictures
 from bench.compression.streams import Streams
 from bench.compression.table import markdown
@@ -29,7 +31,8 @@ _ROOT = Path(__file__).parents[2]
 _BATCH = 64
 _SHOWN = 2000
 """Of what a worker that failed has to say, the last so many characters."""
-_HIDDEN = {"Haswell": "without AVX-512", "SandyBridge": "without AVX2 and FMA", "Nehalem": "SSE alone"}
+_EMULATED = {"Haswell": "without AVX-512", "SandyBridge": "without AVX2 and FMA", "Nehalem": "SSE alone"}
+_HIDDEN = {"avx512": "AVX-512 hidden", "avx2": "AVX2 and FMA hidden", "avx": "AVX hidden"}
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,14 @@ def main() -> int:
         codes_of(options.artifact, options.pictures, options.streams, options.crop).save(path)
         written = work(options.artifact, path, _WRITING)
         print(f"{written['streams']} streams, {_bytes(path):.1f} bytes each on average: {_WRITING.name}")
+        print(f"what the floating-point prior gives there begins with {written['floating']}")
         rows, wrong = [], 0
         for setting in _settings(options, Path(folder)):
             found = work(options.artifact, path, setting)
             wrong += int(found["streams"]) - int(found["identical"])
             rows.append(_row(setting, found))
             print(" | ".join(rows[-1]), flush=True)
-    print(markdown(("setting", "identical", "ONNX Runtime", "NumPy", "seconds"), rows))
+    print(markdown(("setting", "identical", "float prior", "ONNX Runtime", "NumPy", "seconds"), rows))
     print(f"streams that differ anywhere: {wrong}")
     return 1 if wrong else 0
 
@@ -85,14 +89,16 @@ def main() -> int:
 _WRITING = Setting(
     "written by the parallel pass, 2 threads, all optimisations",
     here(),
-    ("write", "--threads", "2", "--optimisation", "all", "--batch", str(_BATCH)),
+    ("write", "--threads", "2", "--optimisation", "all", "--float", "--batch", str(_BATCH)),
 )
 
 
 def _settings(options: argparse.Namespace, folder: Path) -> Iterator[Setting]:
     """List the settings; what cannot be had here is told."""
     plain, side_by_side = ("--threads", "1", "--optimisation", "none"), ("--batch", "16")
-    yield Setting("step by step, 1 thread, no optimisation, batch 16", here(), ("read", *plain, *side_by_side))
+    yield Setting(
+        "step by step, 1 thread, no optimisation, batch 16", here(), ("read", *plain, "--float", *side_by_side)
+    )
     alone = ("read", *plain, "--batch", "1")
     yield Setting("step by step, 1 thread, no optimisation, batch 1", here(), alone, options.alone)
     yield Setting("parallel pass, 1 thread, no optimisation, batch 1", here(), ("rewrite", *plain, "--batch", "1"))
@@ -107,16 +113,35 @@ def _settings(options: argparse.Namespace, folder: Path) -> Iterator[Setting]:
         yield Setting("the same, 2 threads, all optimisations", old, optimised, options.alone)
     except UnavailableError as error:
         print(error)
+    yield from _hidden(folder / "hidden", side_by_side)
+    yield from _emulated(folder / "emulator", options.emulated, side_by_side)
+
+
+def _hidden(folder: Path, batch: tuple[str, ...]) -> Iterator[Setting]:
+    """List the settings of an ONNX Runtime that knows of fewer instructions."""
     try:
-        program = emulator(folder / "emulator")
+        places = hidden(folder)
     except UnavailableError as error:
         print(error)
         return
-    emulated = ("read", "--threads", "1", "--optimisation", "all", *side_by_side)
-    for name, lacking in _HIDDEN.items():
-        yield Setting(
-            f"{lacking} (QEMU {name}), step by step", processor(program, name, here()), emulated, options.emulated
-        )
+    for name, what in _HIDDEN.items():
+        words = ("read", "--threads", "1", "--optimisation", "all", "--float", *batch)
+        yield Setting(f"{what}, step by step, all optimisations, batch 16", places[name], words)
+        words = ("rewrite", "--threads", "2", "--optimisation", "none", *batch)
+        yield Setting(f"{what}, parallel pass, 2 threads, no optimisation", places[name], words)
+
+
+def _emulated(folder: Path, count: int, batch: tuple[str, ...]) -> Iterator[Setting]:
+    """List the settings on emulated processors."""
+    try:
+        program = emulator(folder)
+    except UnavailableError as error:
+        print(error)
+        return
+    words = ("read", "--threads", "1", "--optimisation", "all", "--float", *batch)
+    for name, lacking in _EMULATED.items():
+        place = processor(program, name, here())
+        yield Setting(f"{lacking} (QEMU {name}), step by step", place, words, count)
 
 
 def work(artifact: Path, path: Path, setting: Setting) -> dict[str, float | str]:
@@ -185,7 +210,7 @@ def _row(setting: Setting, found: dict[str, float | str]) -> tuple[str, ...]:
     """Set what a worker found as a row."""
     runtime = "" if setting.module.endswith("reference") else str(found["onnxruntime"])
     share = f"{found['identical']:,} of {found['streams']:,}"
-    return setting.name, share, runtime, str(found["numpy"]), f"{float(found['seconds']):.0f}"
+    return setting.name, share, str(found["floating"]), runtime, str(found["numpy"]), f"{float(found['seconds']):.0f}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from artifact.manifest import EXACT_PRIOR
 from artifact.sampling import complete
 from bench.arguments import count
 from bench.compression.streams import Streams, identical_read, weigh
-from bench.compression.worker import runner
+from bench.compression.worker import runner, session_options
 from bench.measure import spread
 from codec.entropy import ChunkDecoder
 from models.chain import Chain, LinkGrid
@@ -51,9 +51,9 @@ def main() -> int:
     streams = Streams((random.integers(0, _CODES, (1, _SIDE, _SIDE), dtype=np.int32),))
     with tempfile.TemporaryDirectory() as folder:
         prior, parameters = _built(config, Path(folder))
-        run = runner(prior, Path(folder), threads=options.threads, optimisation="all")
+        run = runner(prior, Path(folder), session_options(threads=options.threads, optimisation="all"))
         # A step is too small to be shared out: the service runs it on one thread as well.
-        stepping = runner(prior, Path(folder), threads=1, optimisation="all")
+        stepping = runner(prior, Path(folder), session_options(threads=1, optimisation="all"))
         payload = weigh(prior, streams.grids, run).payloads()
         written = Streams(streams.grids, tuple(payload))
         if identical_read(prior, written, run, 1) != 1 or not np.array_equal(

@@ -1,6 +1,7 @@
 """Writes or reads the streams of a campaign under one ONNX Runtime, in one way; prints what came of it as JSON."""
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from artifact.code_prior import PRIOR
 from artifact.codes import Arrays
 from artifact.exact import ExactPrior
 from artifact.golden import Run
@@ -19,6 +21,9 @@ OPTIMISATIONS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
+
+_FLOATING, _DIGITS = 64, 8
+"""Streams that the floating-point prior is given, and the digits that are shown of the hash."""
 
 
 def main() -> int:
@@ -31,10 +36,15 @@ def main() -> int:
     parser.add_argument("--optimisation", choices=sorted(OPTIMISATIONS), default="none")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--count", type=int, help="of the first streams; left out: all")
+    parser.add_argument("--float", action="store_true", help="hash what the floating-point prior gives as well")
     options = parser.parse_args()
     prior = prior_of(options.artifact)
-    run = runner(prior, options.artifact, threads=options.threads, optimisation=options.optimisation)
-    print(json.dumps(work(prior, run, options.streams, options.way, options.batch, options.count)))
+    opened = session_options(threads=options.threads, optimisation=options.optimisation)
+    run = runner(prior, options.artifact, opened)
+    found = work(prior, run, options.streams, options.way, options.batch, options.count)
+    if options.float:
+        found["floating"] = floating_digest(options.artifact, options.streams, opened)
+    print(json.dumps(found))
     return 0
 
 
@@ -50,21 +60,50 @@ def prior_of(artifact: Path) -> ExactPrior:
     return prior
 
 
-def runner(prior: ExactPrior, folder: Path, *, threads: int, optimisation: str) -> Run:
+def session_options(*, threads: int, optimisation: str) -> onnxruntime.SessionOptions:
+    """Give the options of sessions.
+
+    Args:
+        threads: of one run.
+        optimisation: of the graphs, `all` or `none`.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.graph_optimization_level = OPTIMISATIONS[optimisation]
+    return options
+
+
+def floating_digest(artifact: Path, streams: Path, options: onnxruntime.SessionOptions) -> str:
+    """Hash what the floating-point prior gives for the first streams.
+
+    Args:
+        artifact: folder of a model.
+        streams: npz of the campaign.
+        options: of the session.
+
+    Returns:
+        The first hexadecimal digits of the sha256 of the logits of its first link, without conditions.
+    """
+    manifest = read_manifest(artifact / MANIFEST_FILE)
+    graph = manifest.graphs[PRIOR]
+    codes = Streams.load(streams).first(_FLOATING).grids[0]
+    session = onnxruntime.InferenceSession(str(artifact / graph.file), options, providers=["CPUExecutionProvider"])
+    feeds = {one.name: np.zeros(len(codes), dtype=np.int64) for one in graph.inputs} | {"codes": codes}
+    (logits,) = session.run(["logits"], feeds)
+    return hashlib.sha256(logits.tobytes()).hexdigest()[:_DIGITS]
+
+
+def runner(prior: ExactPrior, folder: Path, options: onnxruntime.SessionOptions) -> Run:
     """Open the graphs of an exact prior on the CPU.
 
     Args:
         prior: which.
         folder: of its graphs.
-        threads: of one run.
-        optimisation: of the graphs, `all` or `none`.
+        options: of the sessions.
 
     Returns:
         Runs a graph by its role.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.graph_optimization_level = OPTIMISATIONS[optimisation]
     sessions = {
         role: onnxruntime.InferenceSession(str(folder / graph.file), options, providers=["CPUExecutionProvider"])
         for role, graph in prior.graphs.items()
@@ -112,6 +151,7 @@ def work(
         "streams": len(streams),
         "identical": identical,
         "seconds": time.perf_counter() - begun_s,
+        "floating": "",
         "onnxruntime": onnxruntime.__version__,
         "numpy": np.__version__,
     }

@@ -11,7 +11,7 @@ from artifact.exact import ExactPrior
 from artifact.golden import Run
 from bench.compression.streams import Streams, identical_read, identical_written, weigh, write
 from bench.compression.table import markdown
-from bench.compression.worker import prior_of, runner
+from bench.compression.worker import prior_of, runner, session_options
 from tests.toys import chains, exact
 from tests.toys.publish import publish
 
@@ -24,7 +24,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[ExactPrior, Run]:
     root = tmp_path_factory.mktemp("campaign")
     publish(root, "levels", exact.with_exact(chains.toy(MODEL)))
     prior = prior_of(root / "levels" / "1")
-    return prior, runner(prior, root / "levels" / "1", threads=1, optimisation="none")
+    return prior, runner(prior, root / "levels" / "1", session_options(threads=1, optimisation="none"))
 
 
 @pytest.fixture(scope="module")
