@@ -103,13 +103,15 @@ def pop(decoder: Decoder, means: Integer[np.ndarray, " N"], scales: Integer[np.n
     Returns:
         The values.
     """
-    found = []
-    for mean, scale in zip(means.tolist(), scales.tolist(), strict=True):
-        table, offset = distribution(scale), _REACH - _HALF - mean
-        value = bisect_right(table, decoder.target()) - 1 - offset >> _SHIFT
-        value = min(max(value, 0), VALUES - 1)
-        place = MEAN_STEPS * value + offset
-        start = table[place] if value else 0
-        decoder.pop(start, (table[place + MEAN_STEPS] if value < VALUES - 1 else TOTAL) - start)
-        found.append(value)
-    return found
+    return [pop_one(decoder, mean, scale) for mean, scale in zip(means.tolist(), scales.tolist(), strict=True)]
+
+
+def pop_one(decoder: Decoder, mean: int, scale: int) -> int:
+    """Read a value under one distribution; see `pop`."""
+    table, offset = distribution(scale), _REACH - _HALF - mean
+    value = bisect_right(table, decoder.target()) - 1 - offset >> _SHIFT
+    value = min(max(value, 0), VALUES - 1)
+    place = MEAN_STEPS * value + offset
+    start = table[place] if value else 0
+    decoder.pop(start, (table[place + MEAN_STEPS] if value < VALUES - 1 else TOTAL) - start)
+    return value

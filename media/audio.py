@@ -39,11 +39,13 @@ class Recording(NamedTuple):
         samples: one channel at the rate that was wanted, in [-1, 1].
         source_hz: samples a second that the file has.
         frames: samples that the file has in each channel.
+        channels: of the file.
     """
 
     samples: Float32[np.ndarray, " T"]
     source_hz: int
     frames: int
+    channels: int
 
 
 def read_audio(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> Float32[np.ndarray, " T"]:
@@ -82,7 +84,7 @@ def read_recording(
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_header(file, max_seconds, max_samples)
-            return Recording(_read_mono(file, sample_rate_hz), file.samplerate, file.frames)
+            return Recording(_read_mono(file, sample_rate_hz), file.samplerate, file.frames, file.channels)
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).strip(" .")
         raise MalformedMediaError(

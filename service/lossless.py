@@ -1,4 +1,4 @@
-"""Pictures stored to the bit by models of codes: tokens, and around an exact decoder's means what these leave out."""
+"""Pictures and sounds stored to the bit by models of codes: tokens, and what these leave out."""
 
 import asyncio
 import math
@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
 from numpy.typing import NDArray
 
-from artifact.exact_decoder import EXACT_DECODE, ExactDecoder
 from artifact.manifest import Manifest, condition_input
 from codec.bands import cut_codes, cut_grids, join_codes
 from codec.coded import PREFIX_BYTES, PRIOR_PREFIX_BYTES, Chunk, Coded, read_coded, write_coded
@@ -21,8 +19,8 @@ from codec.layout import Layout
 from codec.lossless import Lossless, read_lossless
 from codec.profile import Profile
 from codec.raw import read_payload, write_payload
-from codec.residual_payload import Residual, read_residual, write_residual
-from service import coding, discrete, windows
+from codec.residual_payload import Residual
+from service import coding, discrete
 from service.bitstreams import Written
 from service.bodies import Pictures
 from service.coding_chunks import (
@@ -38,20 +36,16 @@ from service.coding_chunks import (
 from service.conditions import Inputs
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
-from service.errors import CapabilityError, TooLargeError, UnknownPriorError, VerificationError
+from service.errors import UnknownPriorError, VerificationError
 from service.faults import naming
-from service.levels import Codes, check_size, levels_of
+from service.levels import check_size, levels_of
+from service.residuals import Original, Residuals, has_residuals, residuals_of
 from service.sounds import Sounds
-
-MOST_VALUES = 2**22
-"""Of a picture, all channels: 1.4 million pixels in colour, which take about a quarter of a minute."""
-
-_Picture = UInt8[np.ndarray, "H W C"]
 
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The tokens of a picture.
+    """The tokens of an original.
 
     Attributes:
         prior_prefix: see `codec.lossless.Lossless`.
@@ -65,52 +59,51 @@ class _Tokens:
 
 
 def can_lossless(manifest: Manifest) -> bool:
-    """Tell whether a model stores pictures to the bit."""
-    return manifest.exact_decoder is not None
+    """Tell whether a model stores pictures or sounds to the bit, each by itself."""
+    return has_residuals(manifest)
 
 
 async def compress_lossless(
     engine: Engine, model: ServedModel, given: Pictures | Sounds, *, is_full: bool
 ) -> list[Written]:
-    """Store pictures to the bit, each by itself; every one is read again before it is given away.
+    """Store pictures or sounds to the bit, each by itself; every one is read again before it is given away.
 
     Args:
         engine: that runs.
-        model: with an exact decoder.
-        given: pictures.
+        model: with the exact networks for it.
+        given: pictures or sounds.
         is_full: whether their tokens are read again as well, step by step.
 
     Returns:
-        A container a picture.
+        A container an item.
 
     Raises:
-        CapabilityError: they are sounds.
         InexactError: the exact networks cannot be run exactly here.
-        TooLargeError: one has more than `MOST_VALUES` values.
+        ParameterError: what was sent cannot be given back as it was.
+        TooLargeError: one would take too long.
         VerificationError: what was written does not read as what it was written for.
     """
-    if isinstance(given, Sounds):
-        raise CapabilityError(f"{model.reference} stores no sounds to the bit, only pictures; leave mode out")
     coding.check_exact(model)
-    pictures = [one.restore(x) for one, x in zip(given.placements, given.images, strict=True)]
-    for picture in pictures:
-        _check_values(picture.shape)
-    codes = await discrete.encode(engine, model, given.images)
-    means = await _means(engine, model, codes, admit=0)
+    residuals = residuals_of(model)
+    originals = residuals.originals(given)
+    extents = [one.shape[: residuals.axes] for one in originals]
+    for extent in extents:
+        residuals.check(extent)
+    codes = await discrete.encode(engine, model, given.x)
+    known = await residuals.around(engine, codes, extents, admit=0)
     found = []
-    for index, picture in enumerate(pictures):
+    for index, (original, extent) in enumerate(zip(originals, extents, strict=True)):
         levels = tuple(codes[name][index] for name in levels_of(model))
-        decoded = means[index, : picture.shape[0], : picture.shape[1]]
-        tokens = await _write_tokens(engine, model, levels, picture.shape[:2])
-        residual = await asyncio.to_thread(_write_residual, picture, decoded)
-        found.append(_join(model, picture, tokens, residual))
+        tokens = await _write_tokens(engine, model, levels, extent)
+        residual = await asyncio.to_thread(residuals.write, original, known[index])
+        found.append(_join(residuals, original, tokens, residual))
     if is_full:
-        await _read_again(engine, model, found, pictures)
+        await _read_again(engine, model, found, [residuals.answered(one) for one in originals])
     return found
 
 
 async def decompress_lossless(engine: Engine, model: ServedModel, coded: Sequence[Coded]) -> list[NDArray[Any]]:
-    """Read pictures that were stored to the bit.
+    """Read pictures or sounds that were stored to the bit.
 
     Args:
         engine: that runs.
@@ -118,7 +111,7 @@ async def decompress_lossless(engine: Engine, model: ServedModel, coded: Sequenc
         coded: the containers.
 
     Returns:
-        The pictures, `[H, W, C]` uint8.
+        The pictures, `[H, W, C]` uint8, or sounds, `[T]` float32 in -1 .. 1.
 
     Raises:
         CodecError: one is damaged, or not what the model writes.
@@ -127,76 +120,36 @@ async def decompress_lossless(engine: Engine, model: ServedModel, coded: Sequenc
         UnknownPriorError: one's tokens were written under another exact prior than the model has.
     """
     coding.check_exact(model)
-    layout = layout_of(model, engine.settings)
+    residuals, layout = residuals_of(model), layout_of(model, engine.settings)
     total = 0
     for index, header in enumerate(coded):
         with naming(index, len(coded)):
             total += math.prod(header.extent)
-            _check(engine, model, layout, header, total)
+            _check(engine, residuals, layout, header, total)
     found: list[NDArray[Any]] = []
     for index, header in enumerate(coded):
         with naming(index, len(coded)):
-            found.append(await _read(engine, model, layout, header, admit=0 if index else None))
+            original = await _read(engine, residuals, layout, header, admit=0 if index else None)
+            found.append(residuals.answered(original))
     return found
 
 
-def _decoder(model: ServedModel) -> ExactDecoder:
-    """Give the exact decoder of a model that has one."""
-    decoder = model.manifest.exact_decoder
-    if decoder is None:
-        raise CapabilityError(f"{model.reference} stores nothing to the bit; choose another model")
-    return decoder
-
-
-def _check_values(shape: tuple[int, ...]) -> None:
-    """Refuse a picture that would take too long."""
-    if math.prod(shape) > MOST_VALUES:
-        raise TooLargeError(
-            f"the picture has {math.prod(shape)} values, expected at most {MOST_VALUES} where it is stored to the bit; "
-            "send it in parts"
-        )
-
-
-def _check(engine: Engine, model: ServedModel, layout: Layout, header: Coded, total: int) -> None:
+def _check(engine: Engine, residuals: Residuals, layout: Layout, header: Coded, total: int) -> None:
     """Hold a container against the model and the limits, before anything is run."""
-    if len(header.extent) != 2 or header.chunk_rows is not None or header.codebooks is not None or header.conditions:
+    is_other = len(header.extent) != residuals.axes
+    if is_other or header.chunk_rows is not None or header.codebooks is not None or header.conditions:
         raise MalformedContainerError(
-            "the container of a picture stored to the bit has chunks, codebooks, conditions or a length, expected a "
-            "height and a width alone: write it anew"
+            "the container of something stored to the bit has chunks, codebooks, conditions or another extent than "
+            f"{residuals.model.reference} takes, expected none of these: write it anew"
         )
     grids = layout.grids(header.extent)
     sides = tuple(side * layout.levels[0].downsampling for side in grids[0].sides)
-    check_size(engine.settings, model, sides, total=max(total, math.prod(sides)))
-    _check_values((*header.extent, _channels(model)))
-
-
-def _channels(model: ServedModel) -> int:
-    """Give the channels of the model's pictures."""
-    shape = _decoder(model).graphs[EXACT_DECODE].outputs[0].shape
-    return int(shape[-1])
-
-
-async def _means(
-    engine: Engine, model: ServedModel, codes: Codes, *, admit: int | None
-) -> Int32[np.ndarray, "B H W C"]:
-    """Decode exactly."""
-
-    def kept(mean: NDArray[Any]) -> NDArray[Any]:
-        return mean
-
-    return await windows.decode(engine, model, codes, {}, kept, role=EXACT_DECODE, admit=admit)
-
-
-def _write_residual(picture: _Picture, decoded: Int32[np.ndarray, "H W C"]) -> Residual:
-    """Write what the means leave out, and read it again."""
-    residual = write_residual(picture, decoded)
-    if not np.array_equal(read_residual(residual.data, decoded), picture):
-        raise VerificationError("what was written to the bit reads as another picture")
-    return residual
+    check_size(engine.settings, residuals.model, sides, total=max(total, math.prod(sides)))
+    residuals.check(header.extent)
 
 
 async def _write_tokens(engine: Engine, model: ServedModel, levels: Levels, extent: tuple[int, ...]) -> _Tokens:
-    """Write the tokens of a picture under the exact prior, or as they are where that is smaller."""
+    """Write the tokens of an original under the exact prior, or as they are where that is smaller."""
     layout = layout_of(model, engine.settings)
     grids, prior = layout.grids(extent), model.manifest.exact_prior
     packed = write_payload(levels, layout)
@@ -222,31 +175,34 @@ def _no_classes(model: ServedModel, count: int) -> Inputs:
     return {condition_input(name): np.full(count, len(names)) for name, names in prior.conditions.items()}
 
 
-def _join(model: ServedModel, picture: _Picture, tokens: _Tokens, residual: Residual) -> Written:
-    """Write the container of a picture."""
+def _join(residuals: Residuals, original: Original, tokens: _Tokens, residual: Residual) -> Written:
+    """Write the container of an original."""
     payload = Lossless(tokens.prior_prefix, tokens.chunks, residual.data).write()
     coded = Coded(
         profile=Profile.LOSSLESS_VQ,
-        model_prefix=model.manifest.model_hash[: 2 * PREFIX_BYTES],
-        prior_prefix=_decoder(model).canonical_hash[: 2 * PRIOR_PREFIX_BYTES],
-        extent=picture.shape[:2],
-        chunks=(Chunk(crc32c(picture.tobytes()), payload),),
+        model_prefix=residuals.model.manifest.model_hash[: 2 * PREFIX_BYTES],
+        prior_prefix=residuals.canonical_hash[: 2 * PRIOR_PREFIX_BYTES],
+        extent=original.shape[: residuals.axes],
+        chunks=(Chunk(_crc(original), payload),),
     )
     container, bits = write_coded(coded), tokens.bits + residual.bits
     figures = {
         "token_bits": tokens.bits,
         "residual_bits": residual.bits,
-        "net_bits_per_dim": bits / picture.size,
-        "bits_per_dim": 8 * len(container) / picture.size,
+        "net_bits_per_dim": bits / original.size,
+        "bits_per_dim": 8 * len(container) / original.size,
     }
     return Written(container, Profile.LOSSLESS_VQ, 1, bits, figures)
 
 
-async def _read(
-    engine: Engine, model: ServedModel, layout: Layout, header: Coded, *, admit: int | None
-) -> NDArray[Any]:
-    """Read a picture."""
-    (chunk,) = header.chunks
+def _crc(original: Original) -> int:
+    """Give the checksum of an original: its values in C order, those of 16 bits little-endian."""
+    return crc32c(original.astype(original.dtype.newbyteorder("<")).tobytes())
+
+
+async def _read(engine: Engine, residuals: Residuals, layout: Layout, header: Coded, *, admit: int | None) -> Original:
+    """Read an original."""
+    (chunk,), model = header.chunks, residuals.model
     grids, prior = layout.grids(header.extent), model.manifest.exact_prior
     rows = None if prior is None else usual_chunk_rows(prior, grids)
     shapes = cut_grids(grids, rows)
@@ -258,15 +214,14 @@ async def _read(
         levels = await _read_tokens(engine, model, held, shapes, admit=admit)
         admit = 0
     codes = {name: level[None] for name, level in zip(levels_of(model), levels, strict=True)}
-    height, width = header.extent
-    means = (await _means(engine, model, codes, admit=admit))[0, :height, :width]
-    picture = await asyncio.to_thread(read_residual, held.residual, means)
-    if (found := crc32c(picture.tobytes())) != chunk.content_crc:
+    (known,) = await residuals.around(engine, codes, [header.extent], admit=admit)
+    original = await asyncio.to_thread(residuals.read, held.residual, known)
+    if (found := _crc(original)) != chunk.content_crc:
         raise MalformedContainerError(
-            f"the picture has the checksum {found:08x}, expected {chunk.content_crc:08x}: the container is damaged, "
-            "send it as it was written"
+            f"what was stored has the checksum {found:08x}, expected {chunk.content_crc:08x}: the container is "
+            "damaged, send it as it was written"
         )
-    return picture
+    return original
 
 
 def _check_range(levels: Levels, layout: Layout) -> None:
@@ -282,11 +237,11 @@ def _check_range(levels: Levels, layout: Layout) -> None:
 async def _read_tokens(
     engine: Engine, model: ServedModel, held: Lossless, shapes: tuple[Grids, ...], *, admit: int | None
 ) -> Levels:
-    """Read the tokens of a picture step by step, chunks of one shape side by side."""
+    """Read the tokens of an original step by step, chunks of one shape side by side."""
     prior = coding.exact_prior(model)
     if prior.canonical_hash[: 2 * PRIOR_PREFIX_BYTES] != held.prior_prefix:
         raise UnknownPriorError(
-            f"the tokens of the picture were written under the exact prior whose hash begins with {held.prior_prefix}, "
+            f"the tokens were written under the exact prior whose hash begins with {held.prior_prefix}, "
             f"{model.reference} has {prior.canonical_hash[: 2 * PRIOR_PREFIX_BYTES]}; serve the version that has it"
         )
     alike: dict[Grids, list[int]] = defaultdict(list)
@@ -307,12 +262,12 @@ async def _read_tokens(
 
 
 async def _read_again(
-    engine: Engine, model: ServedModel, found: Sequence[Written], pictures: Sequence[_Picture]
+    engine: Engine, model: ServedModel, found: Sequence[Written], originals: Sequence[NDArray[Any]]
 ) -> None:
     """Read containers as `/decompress` will, and compare."""
     try:
         read = await decompress_lossless(engine, model, [read_coded(one.container) for one in found])
     except CodecError as error:
         raise VerificationError(f"what was written cannot be read: {error}") from error
-    if not all(map(np.array_equal, read, pictures)):
-        raise VerificationError("what was written reads as other pictures")
+    if not all(map(np.array_equal, read, originals)):
+        raise VerificationError("what was written reads as something else")

@@ -29,10 +29,12 @@ class Source:
     Attributes:
         sample_rate_hz: samples a second.
         length: samples.
+        channels: that were averaged.
     """
 
     sample_rate_hz: int
     length: int
+    channels: int = 1
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def _from_file(data: bytes, sample_rate_hz: int, settings: Settings) -> tuple[Fl
         max_seconds=settings.max_seconds,
         max_samples=settings.max_request_samples,
     )
-    return found.samples, Source(found.source_hz, found.frames)
+    return found.samples, Source(found.source_hz, found.frames, found.channels)
 
 
 def _sound_array(array: NDArray[np.generic], model: ServedModel, settings: Settings) -> Float32[np.ndarray, "B T"]:

@@ -20,7 +20,7 @@ from bench.compression.pictures import Picture, read_pictures
 from bench.compression.served import Served
 from bench.compression.table import markdown
 from media.images import contact_sheet, to_pillow
-from service.lossless import MOST_VALUES
+from service.residuals import MOST_VALUES
 
 _OTHERS = ("PNG", "WebP lossless", "gzip", "bz2")
 

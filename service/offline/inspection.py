@@ -170,7 +170,8 @@ async def _content(engine: Engine, model: ServedModel, header: Header, report: _
     """Read a container to its end."""
     if isinstance(header, Coded) and coding_lossless.is_lossless(header):
         made = await coding_lossless.decompress(engine, model, [header])
-        return [f"the original to the bit: {len(made)} {'picture' if len(made) == 1 else 'pictures'}"]
+        kind = "sound" if len(header.extent) == 1 else "picture"
+        return [f"the original to the bit: {len(made)} {kind}{'s' if len(made) > 1 else ''}"]
     await read_all(engine, model, [report.data], salvage=not report.is_right)
     return _grids(model, engine, header)
 

@@ -22,6 +22,7 @@ from codec.profile import Profile
 from codec.range_coder import Encoder
 from codec.reading import read_any
 from codec.residual_payload import USUAL
+from codec.sound_residual import read_sound, write_sound
 
 FORMAT = Path(__file__).parents[2] / "docs" / "format.md"
 
@@ -105,3 +106,11 @@ def test_the_residuals_tables(block: Callable[[str], str]) -> None:
     usual = json.loads(block("json usual"))
     assert tuple(tuple(plane["weights"]) for plane in usual) == USUAL.weights
     assert tuple(tuple(plane["scales"]) for plane in usual) == USUAL.scales
+
+
+def test_the_sound(block: Callable[[str], str]) -> None:
+    t = np.arange(70)
+    sound = ((37 * t**2) % 401 - 200 + (t > 40) * 3000 * (t % 7 - 3)).astype(np.int16)
+    data = bytes.fromhex(block("hex sound"))
+    assert write_sound(sound).data == data
+    assert np.array_equal(read_sound(data, len(sound)), sound)

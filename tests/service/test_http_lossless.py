@@ -11,7 +11,7 @@ from codec.coded import Chunk, Coded, read_coded, write_coded
 from codec.framing import crc32c
 from codec.lossless import read_lossless
 from codec.residual_payload import read_residual
-from service import lossless
+from service import residuals
 from service.settings import Settings
 from tests.service.serving import PROBLEM, Client, npy, picture, png, post, serving
 from tests.toys import exact, free, tokens
@@ -135,7 +135,7 @@ def test_what_the_model_does_not_write_is_refused(client: Client, stored: tuple[
 
 
 def test_what_would_take_too_long_is_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lossless, "MOST_VALUES", 1000)
+    monkeypatch.setattr(residuals, "MOST_VALUES", 1000)
     answer = post(client, "/compress?mode=lossless", png(MODEL.images(1, 40, 40)[0]), PNG)
     assert answer.status_code == 413
     assert "1000" in answer.json()["detail"]

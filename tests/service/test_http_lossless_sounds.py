@@ -1,0 +1,136 @@
+"""Sounds stored to the bit by a model of codes: over HTTP, and every sample back."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+
+from codec.coded import Chunk, read_coded, write_coded
+from codec.container import read_container
+from codec.framing import crc32c
+from codec.lossless import read_lossless
+from codec.sound_residual import read_sound
+from service import residuals
+from service.settings import Settings
+from tests.service.serving import PROBLEM, Client, npy, post, serving
+from tests.toys import exact, sounds
+from tests.toys.publish import publish
+
+CONTAINER, JSON, NPY, WAV = "application/vnd.latentd", "application/json", "application/x-npy", "audio/wav"
+MODEL = sounds.make(2)
+HZ = 8000
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    root = tmp_path_factory.mktemp("store")
+    publish(root, "speech", exact.with_exact(sounds.toy(MODEL)))
+    publish(root, "inexact", sounds.toy(MODEL))
+    settings = Settings(store=root, device="cpu", threads=1, buckets=(1,), models=("inexact", "speech"), window_s=0.5)
+    with serving(settings) as client:
+        yield client
+
+
+def levels(length: int) -> np.ndarray:
+    return (MODEL.sound(length) * 32768).astype(np.int16)
+
+
+def wav(samples: np.ndarray, rate_hz: int = HZ, *, kind: str = "WAV", subtype: str = "PCM_16") -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate_hz, format=kind, subtype=subtype)
+    return buffer.getvalue()
+
+
+def resealed(container: bytes, payload: bytes, content: np.ndarray) -> bytes:
+    """Give a container with another payload, every checksum mended."""
+    coded = read_coded(container)
+    return write_coded(replace(coded, chunks=(Chunk(crc32c(content.astype("<i2").tobytes()), payload),)))
+
+
+@pytest.mark.parametrize("length", [1, 64, 1000, 9001])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_every_sample_comes_back(client: Client, length: int, kind: str) -> None:
+    sound = levels(length)
+    answer = post(client, "/compress?mode=lossless&verify=full", wav(sound, kind=kind), f"audio/{kind.lower()}")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-latentd-profile"] == "lossless-vq"
+    assert read_coded(answer.content).overhead_bytes <= 32
+    back = post(client, "/decompress", answer.content, CONTAINER, WAV)
+    found, rate_hz = soundfile.read(io.BytesIO(back.content), dtype="int16")
+    assert rate_hz == HZ
+    assert np.array_equal(found, sound)
+
+
+def test_arrays_are_stored_and_the_figures_are_those_of_the_container(client: Client) -> None:
+    given = np.stack([levels(500), levels(1000)[500:]])
+    path = "/compress?mode=lossless&model=speech"
+    items = post(client, path, npy((given / 32768).astype(np.float32)), NPY, JSON).json()["items"]
+    for item, sound in zip(items, given, strict=True):
+        assert item["surprise_bits"] == pytest.approx(item["token_bits"] + item["residual_bits"])
+        assert item["bits_per_dim"] == pytest.approx(8 * item["bytes"] / sound.size)
+        assert item["bits_per_second"] == pytest.approx(8 * item["bytes"] * HZ / sound.size)
+        # a header, a byte of the residual, and two ends of a range coder
+        assert 0 < 8 * item["bytes"] - item["surprise_bits"] < 8 * (32 + 10)
+
+
+def test_a_container_holds_the_tokens_and_the_sound(client: Client) -> None:
+    sound = levels(1000)
+    container = post(client, "/compress?mode=lossless", wav(sound), WAV).content
+    held = read_lossless(read_coded(container).chunks[0].payload, 1)
+    assert np.array_equal(read_sound(held.residual, 1000), sound)
+    # this few tokens are smaller as they are, without the hash of a prior
+    packed = post(client, "/compress?profile=raw&model=speech", wav(sound), WAV).content
+    assert (held.prior_prefix, held.tokens) == (None, (read_container(packed).payload,))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (wav(np.stack([levels(640)] * 2, axis=1)), "2 channels at 8000 Hz"),
+        (wav(levels(640), 16000), "1 channel at 16000 Hz"),
+        (wav(MODEL.sound(640) * 0.3, subtype="FLOAT"), "no 16-bit values"),
+        (wav(np.full(640, 1.0), subtype="FLOAT"), "no 16-bit values"),
+    ],
+)
+def test_what_cannot_be_given_back_is_refused(client: Client, body: bytes, said: str) -> None:
+    answer = post(client, "/compress?mode=lossless", body, WAV)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+def test_a_model_without_an_exact_prior_stores_nothing(client: Client) -> None:
+    answer = post(client, "/compress?mode=lossless&model=inexact", wav(levels(640)), WAV)
+    assert answer.status_code == 409
+
+
+def test_damage_is_told(client: Client) -> None:
+    sound, random = levels(1000), np.random.default_rng(0)
+    container = post(client, "/compress?mode=lossless", wav(sound), WAV).content
+    coded = read_coded(container)
+    payload = coded.chunks[0].payload
+    found = [container[:-1], container + b"\0"]
+    found += [resealed(container, data, sound) for data in (payload[:0], b"\7" + payload[1:], payload[:60])]
+    for place in random.integers(0, len(payload), 20).tolist():
+        flipped = bytearray(payload)
+        flipped[place] ^= 1 << int(random.integers(8))
+        found.append(resealed(container, bytes(flipped), sound))
+    found += [write_coded(replace(coded, extent=extent)) for extent in ((2**30,), (999,), (10, 10))]
+    for data in found:
+        answer = post(client, "/decompress", data, CONTAINER, WAV)
+        assert 400 <= answer.status_code < 500
+        assert answer.headers["content-type"] == PROBLEM
+
+
+def test_what_would_take_too_long_is_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = post(client, "/compress?mode=lossless", wav(levels(1000)), WAV).content
+    monkeypatch.setattr(residuals, "MOST_SAMPLES", 999)
+    for path, body, kind in (
+        ("/compress?mode=lossless", wav(levels(1000)), WAV),
+        ("/decompress", container, CONTAINER),
+    ):
+        answer = post(client, path, body, kind)
+        assert answer.status_code == 413
+        assert "999" in answer.json()["detail"]
