@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int32, Integer
 
-from codec.probabilities import frequencies
+from codec.probabilities import located
 from codec.range_coder import Decoder, Encoder
 
 
@@ -44,11 +44,8 @@ class ChunkDecoder:
         Returns:
             The token, 0 .. K - 1.
         """
-        sizes = frequencies(logits)
-        ends = sizes.cumsum()
-        token = int(ends.searchsorted(self._decoder.target(), side="right"))
-        size = int(sizes[token])
-        self._decoder.pop(int(ends[token]) - size, size)
+        token, start, size = located(logits, self._decoder.target())
+        self._decoder.pop(start, size)
         return token
 
     def finish(self) -> None:

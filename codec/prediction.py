@@ -15,7 +15,6 @@ WEIGHT_BITS = 16
 """A weight is in units of 2^-16."""
 
 _WEIGHT_LIMIT = 8 << WEIGHT_BITS
-_RIDGE = 20_000
 _PIVOT_BITS = 30
 _LIMIT = (1 << 31) - 1
 """Products of two such numbers are 64-bit integers."""
@@ -28,14 +27,15 @@ class Predictor:
 
     Args:
         forgetting: k, 1 .. 8: a block counts 1 - 2^-k of what the next one counts.
+        ridge: what is added to the sums of squares, 1 .. 2^20: the more, the smaller the weights.
 
     Attributes:
         weights: of the values before, the oldest of the 32 first.
     """
 
-    def __init__(self, forgetting: int) -> None:
+    def __init__(self, forgetting: int, ridge: int) -> None:
         self.weights = np.zeros(ORDER, dtype=np.int64)
-        self._forgetting = forgetting
+        self._forgetting, self._ridge = forgetting, ridge
         self._sums = np.zeros((ORDER, ORDER + 1), dtype=np.int64)
 
     def learn(self, values: Int64[np.ndarray, " order_and_block"]) -> None:
@@ -47,21 +47,22 @@ class Predictor:
         windows = np.lib.stride_tricks.sliding_window_view(values, ORDER + 1)
         self._sums -= self._sums >> self._forgetting
         self._sums += windows[:, :ORDER].T @ windows
-        self.weights = solved(self._sums)
+        self.weights = solved(self._sums, self._ridge)
 
 
-def solved(sums: Int64[np.ndarray, "order order_and_1"]) -> Int64[np.ndarray, " order"]:
+def solved(sums: Int64[np.ndarray, "order order_and_1"], ridge: int) -> Int64[np.ndarray, " order"]:
     """Solve normal equations in fixed point.
 
     Args:
         sums: of products of the values before with each other, and behind them with the value itself.
+        ridge: see `Predictor`.
 
     Returns:
         Weights in units of 2^-16, each 8 at most in magnitude.
     """
     rows, order = sums.copy(), len(sums)
     diagonal = rows.diagonal()
-    rows[np.arange(order), np.arange(order)] = diagonal + _RIDGE
+    rows[np.arange(order), np.arange(order)] = diagonal + ridge
     shift = int(rows.diagonal().max()).bit_length() - _PIVOT_BITS
     rows = np.clip(rows >> shift if shift >= 0 else rows << -shift, -_LIMIT, _LIMIT)
     for k in range(order - 1):

@@ -84,12 +84,40 @@ def shares(weights: Int64[np.ndarray, "*N K"]) -> Int64[np.ndarray, "*N K"]:
     return sizes
 
 
+def located(logits: Int32[np.ndarray, " K"], target: int) -> tuple[int, int, int]:
+    """Find the symbol that owns a number, as `frequencies` share T out: what decoding asks again and again.
+
+    Args:
+        logits: as `frequencies` takes them.
+        target: 0 .. T - 1.
+
+    Returns:
+        The symbol, c and f; see `intervals`.
+
+    Raises:
+        ValueError: as `frequencies`.
+    """
+    _check_symbols(logits.size)
+    likeliest = logits.argmax()
+    ends = _floored(EXPONENTIALS.take(logits[likeliest] - logits, mode="clip")).cumsum()
+    ends[likeliest:] += TOTAL - ends[-1]
+    symbol = int(ends.searchsorted(target, side="right"))
+    start = int(ends[symbol - 1]) if symbol else 0
+    return symbol, start, int(ends[symbol]) - start
+
+
 def _share_row(weights: Int64[np.ndarray, " K"]) -> Int64[np.ndarray, " K"]:
-    """Do as `shares` does; a single row, which decoding asks for again and again, takes a third of the time so."""
-    sizes = weights * (TOTAL - weights.size)
-    sizes //= weights.sum()
-    sizes += 1
+    """Do as `shares` does; a single row, which is asked for again and again, takes a third of the time so."""
+    sizes = _floored(weights)
     sizes[weights.argmax()] += TOTAL - sizes.sum()
+    return sizes
+
+
+def _floored(weights: Int64[np.ndarray, " K"]) -> Int64[np.ndarray, " K"]:
+    """Share out what can be shared in proportion; a part of T is left."""
+    sizes = weights * (TOTAL - weights.size)
+    sizes //= np.add.reduce(weights)
+    sizes += 1
     return sizes
 
 

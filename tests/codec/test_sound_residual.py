@@ -10,7 +10,7 @@ from codec.errors import MalformedContainerError
 from codec.logistic import distribution
 from codec.prediction import ORDER, Predictor, solved
 from codec.range_coder import Decoder
-from codec.sound_residual import SLOWEST, read_sound, write_sound
+from codec.sound_residual import MOST_RIDGE_BITS, SLOWEST, read_sound, write_sound
 
 T = 1 << 24
 L = 2**31 - 1
@@ -27,10 +27,10 @@ def clip(x: int, least: int, most: int) -> int:
     return min(max(x, least), most)
 
 
-def weights_of(sums: list[list[int]], products: list[int]) -> list[int]:
+def weights_of(sums: list[list[int]], products: list[int], ridge: int) -> list[int]:
     """Solve for w_0 .. w_31 as the format says, number by number."""
     order = list(reversed(range(32)))
-    rows = [[sums[i][j] + 20_000 * (i == j) for j in order] + [products[i]] for i in order]
+    rows = [[sums[i][j] + ridge * (i == j) for j in order] + [products[i]] for i in order]
     digits = max(rows[n][n] for n in range(32)).bit_length()
     scaled = [
         [clip(a // 2 ** (digits - 30) if digits >= 30 else a * 2 ** (30 - digits), -L, L) for a in r] for r in rows
@@ -50,9 +50,10 @@ def weights_of(sums: list[list[int]], products: list[int]) -> list[int]:
 
 def naive(data: bytes, length: int) -> list[int]:
     """Read a sound as the format says, number by number."""
-    k, decoder, sound = data[0], Decoder(data[1:]), [0] * 32
+    k, w, ridge, decoder, sound = data[0] % 16, data[0] // 16, 2 ** data[1], Decoder(data[2:]), [0] * 32
+    unit, n = 2**w, 2 ** (15 - w)
     weights, sums, products = [0] * 32, [[0] * 32 for _ in range(32)], [0] * 32
-    a = b = 800 * 256
+    a = b = 800 * 256 // unit
 
     def part(bits: int) -> int:
         size = T >> bits
@@ -62,16 +63,17 @@ def naive(data: bytes, length: int) -> list[int]:
 
     for place in range(length):
         before = sound[:-33:-1]
-        mean = clip((sum(w * y for w, y in zip(weights, before, strict=True)) + 2**11) // 2**12, -(2**19), 2**19 - 16)
-        scale = sum(isqrt(isqrt(2**n)) <= (5 * a + b) // 2**11 for n in range(1, 72))
+        total = sum(u * y for u, y in zip(weights, before, strict=True))
+        mean = clip((total + 2**11 * unit) // (2**12 * unit), -16 * n, 16 * n - 16)
+        scale = sum(isqrt(isqrt(2**m)) <= (5 * a + b) // 2**11 for m in range(1, 72))
         h = -(-max(0, scale - 27) // 4)
         p, centre = mean // 16, 2040 + (mean % 16 + 8) // 2**h
         table = distribution(scale - 4 * h)
         starts = [0, *(table[16 * v - 8 - centre + 4096] for v in range(1, 256)), T]
         v = max(v for v in range(256) if starts[v] <= decoder.target())
         decoder.pop(starts[v], starts[v + 1] - starts[v])
-        x = part(16) - 2**15 if v in (0, 255) else p + (v - 128) * 2**h + (part(h) if h else 0)
-        sound.append(x)
+        x = part(16 - w) - n if v in (0, 255) else p + (v - 128) * 2**h + (part(h) if h else 0)
+        sound.append(x * unit)
         error = abs(16 * x - mean)
         a, b = a + (256 * error - a) // 8, b + (256 * error - b) // 128
         if place % 32 == 31:
@@ -81,7 +83,7 @@ def naive(data: bytes, length: int) -> list[int]:
                 y = sound[at - 32 : at][::-1]
                 sums = [[r + y[i] * y[j] for j, r in enumerate(row)] for i, row in enumerate(sums)]
                 products = [r + y[i] * sound[at] for i, r in enumerate(products)]
-            weights = weights_of(sums, products)
+            weights = weights_of(sums, products, ridge)
     return sound[32:]
 
 
@@ -105,6 +107,7 @@ def wild() -> list[np.ndarray]:
         random.integers(-32768, 32768, 500),
         random.integers(-2, 3, 500),
         np.where(random.random(500) < 0.02, 30000, 0),
+        random.integers(-1, 1, 300) << 15,
     ]
 
 
@@ -119,7 +122,7 @@ def test_every_sound_comes_back(sound: np.ndarray) -> None:
 def test_a_payload_is_as_long_as_its_probability() -> None:
     sound = tones(6000)
     residual = write_sound(sound)
-    assert 8 <= 8 * len(residual.data) - residual.bits <= 24
+    assert 16 <= 8 * len(residual.data) - residual.bits <= 32
     # Noise of 30 around what is known takes log2(30 sqrt(2 pi e)) bits a sample, and nobody can take less.
     entropy = np.log2(30 * np.sqrt(2 * np.pi * np.e)) * len(sound)
     assert entropy < residual.bits < 1.06 * entropy
@@ -138,8 +141,8 @@ def test_the_weights_solve_the_equations() -> None:
     sound = tones(3000).astype(np.int64)
     windows = np.lib.stride_tricks.sliding_window_view(sound, ORDER + 1)
     sums = windows[:, :ORDER].T @ windows
-    exact = np.linalg.solve(sums[:, :ORDER] + 20_000 * np.eye(ORDER), sums[:, ORDER])
-    found = solved(sums) / 2**16
+    exact = np.linalg.solve(sums[:, :ORDER] + 1000 * np.eye(ORDER), sums[:, ORDER])
+    found = solved(sums, 1000) / 2**16
     errors = [sound[ORDER:] - windows[:, :ORDER] @ weights for weights in (exact, found)]
     assert np.mean(np.square(errors[1])) == pytest.approx(np.mean(np.square(errors[0])), rel=1e-3)
 
@@ -148,7 +151,7 @@ def test_the_weights_solve_the_equations() -> None:
 def test_the_largest_sums_stay_within_64_bits(forgetting: int) -> None:
     """Where numbers wrapped, the same in Python's integers would differ."""
     block = np.resize([32767, -32768, -32768], 64).astype(np.int64)
-    predictor = Predictor(forgetting)
+    predictor = Predictor(forgetting, 1)
     sums = [[0] * 33 for _ in range(32)]
     for _ in range(40):
         predictor.learn(block)
@@ -156,14 +159,14 @@ def test_the_largest_sums_stay_within_64_bits(forgetting: int) -> None:
         kept = [[s - s // 2**forgetting for s in row] for row in sums]
         sums = [[s + sum(w[i] * w[j] for w in windows) for j, s in enumerate(row)] for i, row in enumerate(kept)]
     backwards = [[sums[31 - i][31 - j] for j in range(32)] for i in range(32)]
-    assert predictor.weights[::-1].tolist() == weights_of(backwards, [sums[31 - i][32] for i in range(32)])
+    assert predictor.weights[::-1].tolist() == weights_of(backwards, [sums[31 - i][32] for i in range(32)], 1)
 
 
 def test_any_bytes_are_refused_or_are_those_of_their_sound() -> None:
     random, refused = np.random.default_rng(3), 0
     for length in (0, 1, 50, 300):
         for speed in (3, 5):
-            data = bytes([speed]) + random.bytes(length)
+            data = bytes([speed, 10]) + random.bytes(length)
             try:
                 sound = read_sound(data, 90)
             except MalformedContainerError:
@@ -171,9 +174,14 @@ def test_any_bytes_are_refused_or_are_those_of_their_sound() -> None:
             else:
                 assert naive(data, 90) == sound.tolist()
     assert refused > 0
-    for data in (b"", b"\0", bytes([SLOWEST + 1])):
+    for data in (b"", b"\3", b"\0\0", b"\x30\0", bytes([SLOWEST + 1, 0]), bytes([3, MOST_RIDGE_BITS + 1])):
         with pytest.raises(MalformedContainerError, match="begins with"):
             read_sound(data, 4)
+
+
+def test_bits_that_are_not_used_take_nothing() -> None:
+    coarse = tones(4000, noise=2.0) >> 8
+    assert write_sound(coarse << 8).bits <= write_sound(coarse).bits
 
 
 def test_it_is_smaller_than_what_a_fixed_prediction_leaves() -> None:
