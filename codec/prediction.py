@@ -65,11 +65,11 @@ def solved(sums: Int64[np.ndarray, "order order_and_1"], ridge: int) -> Int64[np
     rows[np.arange(order), np.arange(order)] = diagonal + ridge
     shift = int(rows.diagonal().max()).bit_length() - _PIVOT_BITS
     rows = np.clip(rows >> shift if shift >= 0 else rows << -shift, -_LIMIT, _LIMIT)
-    for k in range(order - 1):
+    for k in range(order):
+        rows[k, k] = max(rows[k, k], 1)
         below = rows[k + 1 :, k + 1 :]
         below -= rows[k + 1 :, k, None] * rows[k, k + 1 :] // rows[k, k]
         np.clip(below, -_LIMIT, _LIMIT, out=below)
-        below[0, 0] = max(below[0, 0], 1)
     weights = np.zeros(order, dtype=np.int64)
     for k in reversed(range(order)):
         rest = (int(rows[k, order]) << WEIGHT_BITS) - int(rows[k, k + 1 : order] @ weights[k + 1 :])

@@ -35,12 +35,12 @@ def weights_of(sums: list[list[int]], products: list[int], ridge: int) -> list[i
     scaled = [
         [clip(a // 2 ** (digits - 30) if digits >= 30 else a * 2 ** (30 - digits), -L, L) for a in r] for r in rows
     ]
-    for n in range(31):
+    for n in range(32):
+        scaled[n][n] = max(scaled[n][n], 1)
         for i in range(n + 1, 32):
             factor = scaled[i][n]
             for j in range(n + 1, 33):
                 scaled[i][j] = clip(scaled[i][j] - factor * scaled[n][j] // scaled[n][n], -L, L)
-        scaled[n + 1][n + 1] = max(scaled[n + 1][n + 1], 1)
     found = [0] * 32
     for n in reversed(range(32)):
         rest = 2**16 * scaled[n][32] - sum(scaled[n][m] * found[m] for m in range(n + 1, 32))
@@ -160,6 +160,19 @@ def test_the_largest_sums_stay_within_64_bits(forgetting: int) -> None:
         sums = [[s + sum(w[i] * w[j] for w in windows) for j, s in enumerate(row)] for i, row in enumerate(kept)]
     backwards = [[sums[31 - i][31 - j] for j in range(32)] for i in range(32)]
     assert predictor.weights[::-1].tolist() == weights_of(backwards, [sums[31 - i][32] for i in range(32)], 1)
+
+
+def test_a_sound_that_begins_loud_after_silence_has_weights() -> None:
+    """The sums of the oldest samples round to nothing beside those of the newest."""
+    block = np.zeros(64, dtype=np.int64)
+    block[-2:] = 32767, -32768
+    predictor = Predictor(3, 1)
+    with np.errstate(all="raise"):
+        predictor.learn(block)
+    windows = np.lib.stride_tricks.sliding_window_view(block, 33)[:, ::-1].tolist()
+    sums = [[sum(w[i] * w[j] for w in windows) for j in range(33)] for i in range(33)]
+    expected = weights_of([row[1:] for row in sums[1:]], sums[0][1:], 1)
+    assert predictor.weights[::-1].tolist() == expected
 
 
 def test_any_bytes_are_refused_or_are_those_of_their_sound() -> None:
