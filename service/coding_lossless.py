@@ -15,6 +15,7 @@ from service.coding_models import Header
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.errors import CapabilityError, ParameterError
+from service.levels import Codes
 from service.option_reading import refuse_options
 from service.options import CompressOptions
 from service.sounds import Sounds
@@ -103,3 +104,15 @@ async def decompress(engine: Engine, model: ServedModel, coded: Sequence[Coded])
     if not way.can_lossless(model.manifest):
         raise _incapable(model)
     return await way.decompress_lossless(engine, model, coded)
+
+
+def holds_codes(coded: Sequence[Coded]) -> bool:
+    """Tell whether what was stored to the bit, of one profile, has codes beside it."""
+    return coded[0].profile is Profile.LOSSLESS_VQ
+
+
+async def read_codes(engine: Engine, model: ServedModel, coded: Sequence[Coded]) -> list[Codes]:
+    """Read the codes beside what was stored to the bit; see `service.lossless.read_codes`."""
+    if not lossless.can_lossless(model.manifest):
+        raise _incapable(model)
+    return await lossless.read_codes(engine, model, coded)

@@ -38,7 +38,7 @@ from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.errors import UnknownPriorError, VerificationError
 from service.faults import naming
-from service.levels import check_size, levels_of
+from service.levels import Codes, check_size, levels_of
 from service.residuals import Original, Residuals, has_residuals, residuals_of
 from service.sounds import Sounds
 
@@ -119,13 +119,7 @@ async def decompress_lossless(engine: Engine, model: ServedModel, coded: Sequenc
         TooLargeError: they are larger than the limits.
         UnknownPriorError: one's tokens were written under another exact prior than the model has.
     """
-    coding.check_exact(model)
-    residuals, layout = residuals_of(model), layout_of(model, engine.settings)
-    total = 0
-    for index, header in enumerate(coded):
-        with naming(index, len(coded)):
-            total += math.prod(header.extent)
-            _check(engine, residuals, layout, header, total)
+    residuals, layout = _checked(engine, model, coded)
     found: list[NDArray[Any]] = []
     for index, header in enumerate(coded):
         with naming(index, len(coded)):
@@ -134,8 +128,47 @@ async def decompress_lossless(engine: Engine, model: ServedModel, coded: Sequenc
     return found
 
 
+async def read_codes(engine: Engine, model: ServedModel, coded: Sequence[Coded]) -> list[Codes]:
+    """Read the codes of what was stored to the bit, and nothing else of it.
+
+    Args:
+        engine: that runs.
+        model: that wrote them.
+        coded: the containers.
+
+    Returns:
+        Their codes by name.
+
+    Raises:
+        CodecError: as in `decompress_lossless`.
+        InexactError: likewise.
+        TooLargeError: likewise.
+        UnknownPriorError: likewise.
+    """
+    _, layout = _checked(engine, model, coded)
+    found: list[Codes] = []
+    for index, header in enumerate(coded):
+        with naming(index, len(coded)):
+            held, shapes = _held(model, layout, header)
+            levels = await _read_levels(engine, model, layout, header, held, shapes, admit=0 if index else None)
+            found.append(dict(zip(levels_of(model), levels, strict=True)))
+    return found
+
+
+def _checked(engine: Engine, model: ServedModel, coded: Sequence[Coded]) -> tuple[Residuals, Layout]:
+    """Hold containers against the model and the limits, before anything is run."""
+    coding.check_exact(model)
+    residuals, layout = residuals_of(model), layout_of(model, engine.settings)
+    total = 0
+    for index, header in enumerate(coded):
+        with naming(index, len(coded)):
+            total += math.prod(header.extent)
+            _check(engine, residuals, layout, header, total)
+    return residuals, layout
+
+
 def _check(engine: Engine, residuals: Residuals, layout: Layout, header: Coded, total: int) -> None:
-    """Hold a container against the model and the limits, before anything is run."""
+    """Hold a container against the model and the limits; see `_checked`."""
     is_other = len(header.extent) != residuals.axes
     if is_other or header.chunk_rows is not None or header.codebooks is not None or header.conditions:
         raise MalformedContainerError(
@@ -203,17 +236,10 @@ def _crc(original: Original) -> int:
 async def _read(engine: Engine, residuals: Residuals, layout: Layout, header: Coded, *, admit: int | None) -> Original:
     """Read an original."""
     (chunk,), model = header.chunks, residuals.model
-    grids, prior = layout.grids(header.extent), model.manifest.exact_prior
-    rows = None if prior is None else usual_chunk_rows(prior, grids)
-    shapes = cut_grids(grids, rows)
-    held = read_lossless(chunk.payload, len(shapes))
-    if held.prior_prefix is None:
-        levels = read_payload(held.tokens[0], grids, layout)
-        _check_range(levels, layout)
-    else:
-        levels = await _read_tokens(engine, model, held, shapes, admit=admit)
-        admit = 0
+    held, shapes = _held(model, layout, header)
+    levels = await _read_levels(engine, model, layout, header, held, shapes, admit=admit)
     codes = {name: level[None] for name, level in zip(levels_of(model), levels, strict=True)}
+    admit = admit if held.prior_prefix is None else 0
     (known,) = await residuals.around(engine, codes, [header.extent], admit=admit)
     original = await asyncio.to_thread(residuals.read, held.residual, known)
     if (found := _crc(original)) != chunk.content_crc:
@@ -222,6 +248,31 @@ async def _read(engine: Engine, residuals: Residuals, layout: Layout, header: Co
             "damaged, send it as it was written"
         )
     return original
+
+
+def _held(model: ServedModel, layout: Layout, header: Coded) -> tuple[Lossless, tuple[Grids, ...]]:
+    """Take a payload apart, and give the grids of each chunk of its tokens."""
+    grids, prior = layout.grids(header.extent), model.manifest.exact_prior
+    shapes = cut_grids(grids, None if prior is None else usual_chunk_rows(prior, grids))
+    return read_lossless(header.chunks[0].payload, len(shapes)), shapes
+
+
+async def _read_levels(
+    engine: Engine,
+    model: ServedModel,
+    layout: Layout,
+    header: Coded,
+    held: Lossless,
+    shapes: tuple[Grids, ...],
+    *,
+    admit: int | None,
+) -> Levels:
+    """Read the tokens of an original."""
+    if held.prior_prefix is not None:
+        return await _read_tokens(engine, model, held, shapes, admit=admit)
+    levels = read_payload(held.tokens[0], layout.grids(header.extent), layout)
+    _check_range(levels, layout)
+    return levels
 
 
 def _check_range(levels: Levels, layout: Layout) -> None:

@@ -221,15 +221,21 @@ async def _decompress_lossless(call: Call[DecompressOptions], stored: Sequence[C
     """Answer the inputs themselves."""
     media = media_name(call.model)
     refuse_options(call.options, ("salvage", "speaker"), "the container holds the input to the bit")
-    choose_arrays(call.model, call.options.output, (media,), (media,))
+    offered = (media, CODES) if coding_lossless.holds_codes(stored) else (media,)
+    output = choose_arrays(call.model, call.options.output, offered, (media,))
     for index, header in enumerate(stored):
         with naming(index, len(stored)):
             check_writer(call.model, header)
+    engine, made, arrays = call.service.engine, None, dict[str, Items]()
     with call.phases.measure("compute"):
-        made = await coding_lossless.decompress(call.service.engine, call.model, stored)
-    media_type = type_for(call.accept, call.offers, [one.shape for one in made])
-    answer = await shown(call, made, {}, (media,))
-    answer.media_type = media_type
+        if media in output:
+            made = await coding_lossless.decompress(engine, call.model, stored)
+        if set(output) - {media}:
+            codes = await coding_lossless.read_codes(engine, call.model, stored)
+            arrays = {name: [one[name] for one in codes] for name in codes[0]}
+    answer = await shown(call, made, arrays, output)
+    shapes = [one.shape for one in answer.arrays[output[0]]]
+    answer.media_type = type_for(call.accept, call.offers if made is not None else offers_for(output), shapes)
     return answer
 
 

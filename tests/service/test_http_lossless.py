@@ -1,5 +1,6 @@
 """Pictures stored to the bit by a model of codes: over HTTP, and every pixel back."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,17 @@ def test_a_container_holds_the_tokens_and_what_the_means_leave_out(stored: tuple
     codes = MODEL.encode(np.pad(image, ((0, 3), (0, 2), (0, 0)), mode="edge")[None])
     assert np.array_equal(read_residual(held.residual, means(MODEL, codes)[0, :45, :46]), image)
     assert coded.overhead_bytes <= 32
+
+
+def test_the_codes_are_read_without_the_picture_and_with_it(client: Client, stored: tuple[np.ndarray, bytes]) -> None:
+    image, container = stored
+    codes = MODEL.encode(np.pad(image, ((0, 3), (0, 2), (0, 0)), mode="edge")[None])
+    alone = post(client, "/decompress?output=codes", container, CONTAINER, NPY)
+    assert np.array_equal(np.load(io.BytesIO(alone.content)), codes)
+    both = post(client, "/decompress?output=images,codes", container, CONTAINER, "application/x-npz")
+    with np.load(io.BytesIO(both.content)) as arrays:
+        assert np.array_equal(arrays["codes"], codes)
+        assert np.array_equal(arrays["images"], image[None])
 
 
 def test_damage_is_told(client: Client, stored: tuple[np.ndarray, bytes]) -> None:

@@ -81,6 +81,8 @@ def test_a_container_holds_the_tokens_and_the_sound(client: Client) -> None:
     container = post(client, "/compress?mode=lossless", wav(sound), WAV).content
     held = read_lossless(read_coded(container).chunks[0].payload, 1)
     assert np.array_equal(read_sound(held.residual, 1000), sound)
+    found = post(client, "/decompress?output=codes", container, CONTAINER, NPY)
+    assert np.array_equal(np.load(io.BytesIO(found.content)), MODEL.encode(np.pad(MODEL.sound(1000), (0, 24))[None]))
     # this few tokens are smaller as they are, without the hash of a prior
     packed = post(client, "/compress?profile=raw&model=speech", wav(sound), WAV).content
     assert (held.prior_prefix, held.tokens) == (None, (read_container(packed).payload,))
