@@ -18,12 +18,12 @@ from codec.coded import Coded, write_coded
 from codec.replay import Recorded
 from media.geometry import Placement
 from service.bitstreams import Written
-from service.bodies import Pictures as Given
 from service.engine.engine import Engine
 from service.engine.lanes import Lane, in_lane
 from service.engine.opening import ServedModel
 from service.errors import CapabilityError, InexactError, ParameterError, TooLargeError, VerificationError
 from service.faults import naming
+from service.pictures import Pictures as Given
 from service.settings import Settings
 from service.sounds import Sounds
 

@@ -10,7 +10,6 @@ from codec.coded import Coded
 from codec.profile import Profile
 from service import archives, lossless
 from service.bitstreams import Written
-from service.bodies import Pictures
 from service.coding_models import Header
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
@@ -18,6 +17,7 @@ from service.errors import CapabilityError, ParameterError
 from service.levels import Codes
 from service.option_reading import refuse_options
 from service.options import CompressOptions
+from service.pictures import Pictures
 from service.sounds import Sounds
 
 FIGURES = (

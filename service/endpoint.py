@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service import answers, bodies, negotiation, problems
+from service import answers, bodies, negotiation, pictures, problems
 from service.answers import Answer
 from service.bodies import (
     IMAGES,
@@ -220,7 +220,7 @@ def _headers(answer: Answer, call: Call[Any]) -> list[tuple[str, str]]:
     return headers
 
 
-async def read_inputs(call: Call[Any]) -> bodies.Pictures | Sounds:
+async def read_inputs(call: Call[Any]) -> pictures.Pictures | Sounds:
     """Read a call's pictures or sounds, whichever its model takes, in a thread."""
     if call.model.manifest.geometry.modality == "audio":
         return await read_sounds(call)
@@ -239,14 +239,14 @@ async def read_sounds(call: Call[Any]) -> Sounds:
         return read() if call.body.is_cheap else await call.service.off_loop(read)
 
 
-async def read_pictures(call: Call[Any]) -> bodies.Pictures:
+async def read_pictures(call: Call[Any]) -> pictures.Pictures:
     """Read a call's pictures in a thread, checked against the model."""
 
-    def read() -> bodies.Pictures:
+    def read() -> pictures.Pictures:
         options = call.options
-        given = bodies.pictures(call.body, call.model, options.fit, call.service.settings, call.deadline.check)
+        given = pictures.pictures(call.body, call.model, options.fit, call.service.settings, call.deadline.check)
         images = check_images(call.model, given.images, binarize=options.binarize)
-        return bodies.Pictures(images, given.placements)
+        return pictures.Pictures(images, given.placements)
 
     with call.phases.measure("media"):
         return read() if call.body.is_cheap else await call.service.off_loop(read)

@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope
 from media.arrays import write_npy
 from media.errors import MediaError
 from media.images import read_image
-from service import bodies, negotiation
+from service import bodies, negotiation, pictures
 from service.bodies import NPY, Body
 from service.endpoint import Endpoint
 from service.engine.lanes import Caller, as_caller
@@ -213,7 +213,9 @@ class Express:
             if not is_plain or not options.model_fields_set <= _OPTIONS or not self.wants_array(accept):
                 return None
             output = choose_output(options.output, names, names)[0]
-            given = bodies.pictures(Body(media_type, media_type, body), model, "error", service.settings, lambda: None)
+            given = pictures.pictures(
+                Body(media_type, media_type, body), model, "error", service.settings, lambda: None
+            )
             images = check_images(model, given.images, binarize=None)
         except (ServiceError, MediaError):
             return None

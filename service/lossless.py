@@ -22,7 +22,6 @@ from codec.raw import read_payload, write_payload
 from codec.residual_payload import Residual
 from service import coding, discrete
 from service.bitstreams import Written
-from service.bodies import Pictures
 from service.coding_chunks import (
     Grids,
     Levels,
@@ -39,6 +38,7 @@ from service.engine.opening import ServedModel
 from service.errors import UnknownPriorError, VerificationError
 from service.faults import naming
 from service.levels import Codes, check_size, levels_of
+from service.pictures import Pictures
 from service.residuals import Original, Residuals, has_residuals, residuals_of
 from service.sounds import Sounds
 

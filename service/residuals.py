@@ -14,11 +14,11 @@ from artifact.manifest import AudioGeometry, Manifest
 from codec.residual_payload import Residual, read_residual, write_residual
 from codec.sound_residual import read_sound, write_sound
 from service import windows
-from service.bodies import Pictures
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.errors import CapabilityError, ParameterError, TooLargeError, VerificationError
 from service.levels import Codes
+from service.pictures import Pictures
 from service.sounds import Sounds
 
 MOST_VALUES = 2**22

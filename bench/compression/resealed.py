@@ -26,7 +26,7 @@ from bench.resources import megabytes
 from bench.verdict import Claim, judge
 from codec.errors import CodecError
 from service.bitstreams import Wish, write_all
-from service.bodies import Body, pictures
+from service.bodies import Body
 from service.coding_chunks import Levels
 from service.coding_media import decode_all
 from service.coding_models import find_model, read_header
@@ -36,6 +36,7 @@ from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.errors import ServiceError
 from service.offline.models import running
+from service.pictures import pictures
 from service.settings import Settings
 
 SLOWEST_S = 1.0

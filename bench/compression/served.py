@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from codec.coded import read_coded
 from service import coding_lossless, discrete
 from service.bitstreams import Wish, Written, write_all
-from service.bodies import Body, Pictures, pictures
+from service.bodies import Body
 from service.coding_media import decode_all
 from service.coding_reading import read_all
 from service.engine.engine import Engine
 from service.engine.lanes import Caller, Lane, as_caller
 from service.engine.opening import ServedModel
+from service.pictures import Pictures, pictures
 from service.settings import Settings
 from service.sounds import Sounds, sounds
 

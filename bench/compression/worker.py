@@ -109,9 +109,10 @@ def runner(prior: ExactPrior, folder: Path, options: onnxruntime.SessionOptions)
         for role, graph in prior.graphs.items()
     }
 
+    names = {role: [tensor.name for tensor in graph.outputs] for role, graph in prior.graphs.items()}
+
     def run(role: str, feeds: Arrays) -> Arrays:
-        names = [tensor.name for tensor in prior.graphs[role].outputs]
-        return dict(zip(names, sessions[role].run(names, dict(feeds)), strict=True))
+        return dict(zip(names[role], sessions[role].run(names[role], feeds), strict=True))
 
     return run
 

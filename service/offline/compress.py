@@ -14,7 +14,7 @@ from codec.errors import CodecError
 from media.errors import MediaError
 from service import coding_lossless
 from service.bitstreams import Wish, Written, write_all
-from service.bodies import Body, Pictures, pictures
+from service.bodies import Body
 from service.discrete import encode
 from service.engine.abilities import can
 from service.engine.catalog import Modality
@@ -40,6 +40,7 @@ from service.offline.reporter import Reporter
 from service.operations import check_images
 from service.option_reading import read_options
 from service.options import CompressOptions, FitName
+from service.pictures import Pictures, pictures
 from service.settings import Settings
 from service.sounds import Sounds, sounds
 

@@ -12,7 +12,6 @@ from media.heatmap import heatmap
 from media.images import contact_sheet, write_png
 from service import discrete
 from service.answers import IMAGES, NUMBERS_OR_MAPS, PNG, SOUNDS, Answer, Items, Row, check_count, type_for
-from service.bodies import Pictures
 from service.by_sample import BY_DEFAULT, Drawn, is_drawn
 from service.conditions import Conditions, to_conditions
 from service.discrete import CodesBound
@@ -37,6 +36,7 @@ from service.operations import check_draw
 from service.option_reading import refuse_options
 from service.options import DecodeOptions, EncodeOptions, LikelihoodOptions, ReconstructOptions, SampleOptions
 from service.outputs import choose_arrays, type_of_arrays
+from service.pictures import Pictures
 from service.routes.pictures import compare
 from service.sampling import decode_drawn, sample_codes
 from service.sounds import at_rate

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from media.distortion import mse, psnr_db
 from service.answers import IMAGES, Answer, figures, number, type_for
-from service.bodies import Pictures
 from service.endpoint import Call, read_pictures
 from service.engine.engine import Engine
 from service.engine.opening import ServedModel
 from service.options import ReconstructOptions
+from service.pictures import Pictures
 from service.routes.sounds import compare_sounds
 
 _PEAK = 255.0

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from artifact.code_prior import is_of_prior
 from artifact.manifest import AudioGeometry, DiscreteLevel, ImageGeometry, Tensor
-from service.bodies import takes
 from service.engine.batcher import Key
 from service.engine.sizes import row_values
 from service.errors import ParameterError, TooLargeError
@@ -25,6 +24,7 @@ from service.levels import (
 )
 from service.limits import check_rows, longest_run
 from service.operations import find_other
+from service.pictures import takes
 from service.settings import Settings
 from service.v2.names import Target
 
