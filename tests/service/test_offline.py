@@ -99,6 +99,17 @@ def test_a_picture_is_stored_to_the_bit(
     assert "the original to the bit: 1 picture" in said
 
 
+def test_a_sound_is_stored_to_the_bit(store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sound, packed = tmp_path / "a.flac", tmp_path / "a.latentd"
+    soundfile.write(sound, SOUNDS.sound(700), 8000, subtype="PCM_16")
+    assert run(store, "compress", sound, "-o", packed, "--mode", "lossless", "--verify", "full") == 0
+    assert run(store, "inspect", packed) == 0
+    assert "the original to the bit: 1 sound\n" in capfd.readouterr().out
+    assert run(store, "decompress", packed, "-o", tmp_path / "b.wav") == 0
+    samples, _ = soundfile.read(tmp_path / "b.wav", dtype="int16")
+    assert np.array_equal(samples, (SOUNDS.sound(700) * 32768).astype(np.int16))
+
+
 def test_files_are_not_written_over(
     store: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
