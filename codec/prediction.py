@@ -1,6 +1,6 @@
 """Linear prediction of a sound whose weights follow it: recursive least squares over blocks, in integers alone.
 
-The next values are predicted from the 32 before them. After each block of 32 values the weights are solved anew from
+The next values are predicted from the 32 before them. After each block of 64 values the weights are solved anew from
 sums of products of all values so far, the older the less, by Gaussian elimination in fixed point; so whoever knows the
 values so far knows the weights (backward adaptation; Haykin, "Adaptive Filter Theory", chapter 10, is about the exact
 recursion). docs/format.md has every step.
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 ORDER = 32
-BLOCK = 32
+BLOCK = 64
 WEIGHT_BITS = 16
 """A weight is in units of 2^-16."""
 

@@ -28,7 +28,8 @@ SLOWEST = 8
 """Largest k of `codec.prediction.Predictor`."""
 MOST_RIDGE_BITS = 20
 
-_TRIED = (3, 5)
+_TRIED, _TRIED_ON = (1, 2, 4), 1 << 15
+"""Speeds of forgetting that are tried, on so many samples of the beginning."""
 _RIDGE_BELOW = 6
 """A ridge of 1/64 to 1/32 of the mean square takes the fewest bits, of speech."""
 _PARAMETER_BYTES = 2
@@ -128,7 +129,7 @@ class Parameters:
 
 
 def write_sound(samples: Samples) -> Residual:
-    """Write a sound, with the speed of forgetting that takes the fewest bits.
+    """Write a sound, with the speed of forgetting that takes the fewest bits for its beginning.
 
     Args:
         samples: 16-bit values.
@@ -140,8 +141,11 @@ def write_sound(samples: Samples) -> Residual:
     bits, power = int(np.bitwise_or.reduce(values)), int((values**2).sum()) // max(len(values), 1)
     unused = (bits & -bits).bit_length() - 1 if bits else 0
     ridge_bits = min(max(power.bit_length() - _RIDGE_BELOW, 0), MOST_RIDGE_BITS)
-    found = [_Coded.of(values, Parameters(forgetting, unused, ridge_bits)) for forgetting in _TRIED]
+    tried = [Parameters(forgetting, unused, ridge_bits) for forgetting in _TRIED]
+    found = [_Coded.of(values[:_TRIED_ON], parameters) for parameters in tried]
     coded = min(found, key=lambda one: one.bits)
+    if len(values) > _TRIED_ON:
+        coded = _Coded.of(values, coded.parameters)
     encoder = Encoder()
     for start, size in coded.symbols():
         encoder.push(start, size)

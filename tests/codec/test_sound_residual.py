@@ -76,10 +76,10 @@ def naive(data: bytes, length: int) -> list[int]:
         sound.append(x * unit)
         error = abs(16 * x - mean)
         a, b = a + (256 * error - a) // 8, b + (256 * error - b) // 128
-        if place % 32 == 31:
+        if place % 64 == 63:
             sums = [[r - r // 2**k for r in row] for row in sums]
             products = [r - r // 2**k for r in products]
-            for at in range(len(sound) - 32, len(sound)):
+            for at in range(len(sound) - 64, len(sound)):
                 y = sound[at - 32 : at][::-1]
                 sums = [[r + y[i] * y[j] for j, r in enumerate(row)] for i, row in enumerate(sums)]
                 products = [r + y[i] * sound[at] for i, r in enumerate(products)]
@@ -133,8 +133,8 @@ def test_weights_forget_as_fast_as_pays() -> None:
     random, sound = np.random.default_rng(5), [0.0, 0.0]
     for _ in range(6000):
         sound.append(1.6 * sound[-1] - 0.8 * sound[-2] + random.normal(0, 100))
-    assert write_sound(np.rint(sound).astype(np.int16)).data[0] == 5
-    assert write_sound(tones(6000)).data[0] == 3
+    assert write_sound(np.rint(sound).astype(np.int16)).data[0] == 4
+    assert write_sound(tones(6000)).data[0] == 1
 
 
 def test_the_weights_solve_the_equations() -> None:
@@ -150,12 +150,12 @@ def test_the_weights_solve_the_equations() -> None:
 @pytest.mark.parametrize("forgetting", [1, SLOWEST])
 def test_the_largest_sums_stay_within_64_bits(forgetting: int) -> None:
     """Where numbers wrapped, the same in Python's integers would differ."""
-    block = np.resize([32767, -32768, -32768], 64).astype(np.int64)
+    block = np.resize([32767, -32768, -32768], 96).astype(np.int64)
     predictor = Predictor(forgetting, 1)
     sums = [[0] * 33 for _ in range(32)]
     for _ in range(40):
         predictor.learn(block)
-        windows = [block[at : at + 33].tolist() for at in range(32)]
+        windows = [block[at : at + 33].tolist() for at in range(64)]
         kept = [[s - s // 2**forgetting for s in row] for row in sums]
         sums = [[s + sum(w[i] * w[j] for w in windows) for j, s in enumerate(row)] for i, row in enumerate(kept)]
     backwards = [[sums[31 - i][31 - j] for j in range(32)] for i in range(32)]
@@ -164,7 +164,7 @@ def test_the_largest_sums_stay_within_64_bits(forgetting: int) -> None:
 
 def test_a_sound_that_begins_loud_after_silence_has_weights() -> None:
     """The sums of the oldest samples round to nothing beside those of the newest."""
-    block = np.zeros(64, dtype=np.int64)
+    block = np.zeros(96, dtype=np.int64)
     block[-2:] = 32767, -32768
     predictor = Predictor(3, 1)
     with np.errstate(all="raise"):
