@@ -51,8 +51,9 @@ class Reads(Choice):
     ) -> Int32[np.ndarray, " n"]:
         """Read the code of each grid."""
         del places
-        rows = zip(slots.tolist(), logits.astype(np.int32), strict=True)
-        return np.array([self._decoders[slot].decode(row) for slot, row in rows], dtype=np.int32)
+        rows = logits.astype(np.int32)
+        codes = [self._decoders[slot].decode(rows[index]) for index, slot in enumerate(slots.tolist())]
+        return np.array(codes, dtype=np.int32)
 
 
 def weigh_codes(

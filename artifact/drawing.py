@@ -67,8 +67,10 @@ class Drawing(ABC):
         self.drawn = np.zeros(slots, dtype=np.int64)
         self.is_active = np.zeros(slots, dtype=np.bool_)
         self.places = math.prod(grid)
-        self._slots = np.arange(slots)
+        self._slots, self._taken = np.arange(slots), np.arange(0)
         self._flat = self.codes.reshape(slots, self.places)
+        self._firsts = self._slots * self.places
+        self._last = np.zeros(slots, dtype=np.int32)
         sizes = {"B": slots} | dict(zip(axes, grid, strict=True))
         self._memory = {role: Memory(graph, sizes, host) for role, graph in graphs.items()}
         first = next(iter(graphs.values()))
@@ -115,12 +117,13 @@ class Drawing(ABC):
                 matter.
             paused: where it goes on; None for its beginning.
         """
-        self.is_active[slot] = True
+        self._seat(slot, is_active=True)
         self._choice.join(slot, row)
         for name, array in self._conditions.items():
             array[slot] = np.reshape(row.get(name, self._unconditional[name]), array.shape[1:])
         self._given[slot] = np.reshape(row["given"], self._nothing.shape) if self._is_given(row) else self._nothing
         self.codes[slot], self.drawn[slot] = (0, 0) if paused is None else (paused.codes, paused.drawn)
+        self._last[slot] = self._flat[slot, self.drawn[slot] - 1]
         for role, memory in self._memory.items():
             memory.write(slot, None if paused is None else paused.memory[role])
 
@@ -133,7 +136,7 @@ class Drawing(ABC):
 
     def leave(self, slot: int) -> None:
         """Free a slot, at any time."""
-        self.is_active[slot] = False
+        self._seat(slot, is_active=False)
         self.drawn[slot] = 0
         self._given[slot] = self._nothing
 
@@ -149,10 +152,21 @@ class Drawing(ABC):
 
     def _choose(self, logits: Float32[np.ndarray, "slots K"]) -> None:
         """Choose the next code of every grid."""
-        (slots,) = np.nonzero(self.is_active)
+        if len(self._taken) == len(self._slots):
+            self._last = self._choice.choose(self._slots, self.drawn, logits)
+            self.codes.reshape(-1)[self._firsts + self.drawn] = self._last
+            self.drawn += 1
+            return
+        slots = self._taken
         places = self.drawn[slots]
-        self._flat[slots, places] = self._choice.choose(slots, places, logits[slots])
+        self._last[slots] = self._choice.choose(slots, places, logits[slots])
+        self._flat[slots, places] = self._last[slots]
         self.drawn[slots] += 1
+
+    def _seat(self, slot: int, *, is_active: bool) -> None:
+        """Note whether a slot holds a grid."""
+        self.is_active[slot] = is_active
+        (self._taken,) = np.nonzero(self.is_active)
 
 
 def no_conditions(graph: Signature, slots: int) -> Arrays:

@@ -51,10 +51,9 @@ class Line(Drawing):
     def call(self) -> tuple[str, dict[str, Any]]:
         """Give the role of the graph and its inputs; see `Drawing.call`."""
         # At place 0 the graph ignores the code before it.
-        before = self._flat[self._slots, self.drawn - 1]
         given = {name: array[:, 0] for name, array in self._given_next(1).items()}
         memory = self._memory[self._step].feeds
-        return self._step, {"code": before, "position": self.drawn.copy(), **given, **self._conditions, **memory}
+        return self._step, {"code": self._last, "position": self.drawn.copy(), **given, **self._conditions, **memory}
 
     def proceed(self, outputs: Mapping[str, Any]) -> None:
         """Take the outputs of a step, and draw its codes."""

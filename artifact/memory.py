@@ -30,6 +30,7 @@ class Memory:
         # Caches lie in host memory on a GPU as well, whose runs are sent all of them: correct, and slower than it need
         # be for large ones.
         self._caches: Arrays = _zeros(graph, "cache_", sizes)
+        self._following = {name: f"next_{name}" for name in self._states}
         self._rows = np.arange(sizes["B"])
         self._host = host
 
@@ -41,7 +42,7 @@ class Memory:
     @property
     def kept(self) -> tuple[str, ...]:
         """The outputs that nobody reads but the next run."""
-        return tuple(f"next_{name}" for name in self._states)
+        return tuple(self._following.values())
 
     def take(self, outputs: Mapping[str, Any], position: Int64[np.ndarray, " slots"]) -> None:
         """Take the outputs of a run.
@@ -50,7 +51,7 @@ class Memory:
             outputs: by name.
             position: that each row had.
         """
-        self._states = {name: outputs[f"next_{name}"] for name in self._states}
+        self._states = {name: outputs[following] for name, following in self._following.items()}
         for name, cache in self._caches.items():
             cache[self._rows, position % cache.shape[1]] = outputs[f"entry_{name.removeprefix('cache_')}"]
 

@@ -49,6 +49,7 @@ class Raster(Drawing):
         self._made_for = made_for or grid
         self._column = 0
         self._context: NDArray[np.generic] | None = None
+        self._positions = self._numbered()
 
     @property
     def runs(self) -> Mapping[str, int]:
@@ -80,22 +81,24 @@ class Raster(Drawing):
                 **self._conditions,
                 **memory,
             }
-        left = self._flat[self._slots, self.drawn - 1]
-        context = self._context[:, self._column]
-        memory = self._memory[self._pixel].feeds
-        return self._pixel, {"code": left, "position": self._position(), "context": context, **memory}
+        return self._pixel, {
+            "code": self._last,
+            "position": self._positions[self._column],
+            "context": self._context[:, self._column],
+            **self._memory[self._pixel].feeds,
+        }
 
-    def _position(self) -> Int64[np.ndarray, " slots"]:
-        """Number the places that the grids are at, in raster order of the grid that the graphs were made for."""
-        rows, columns = np.divmod(self.drawn, self._width)
+    def _numbered(self) -> Int64[np.ndarray, "columns slots"]:
+        """Number the places of the rows that the grids are at, in raster order of the grid the graphs were made for."""
         height, width = self._made_for
-        return np.minimum(rows, height - 1) * width + np.minimum(columns, width - 1)
+        first = np.minimum(self.drawn // self._width, height - 1) * width
+        return first + np.minimum(np.arange(self._width), width - 1)[:, None] * self.is_active
 
     def proceed(self, outputs: Mapping[str, Any]) -> None:
         """Take the outputs of the graph that `call` asked for; after those of a place, draw its codes."""
         if self._context is None:
             self._memory[self._row].take(outputs, self.drawn // self._width)
-            self._context = outputs["context"]
+            self._context, self._positions = outputs["context"], self._numbered()
             return
         self._memory[self._pixel].take(outputs, self.drawn)
         self._choose(outputs["logits"])

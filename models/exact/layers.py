@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -100,6 +100,10 @@ class ExactLinear(nn.Module):
         weight, bias = (integers.detach().double() for integers in self.integers())
         half = (0.5 / self.scale.double()).ceil()
         return (weight.abs().sum(1) * NARROW_LIMIT + bias.abs() + half).long()
+
+    def reach(self) -> Float64[Tensor, " outputs"]:
+        """Give the most that each wide integer of the outputs can be before it is clipped, in magnitude."""
+        return self.bounds().double() * self.scale.double()
 
     def fit_bounds(self) -> None:
         """Make the weights' steps coarser in channels whose sums could leave float32's exact integers."""

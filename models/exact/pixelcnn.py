@@ -13,8 +13,9 @@ from models.exact.arithmetic import LOGIT_BITS, added
 from models.exact.canonical import Canonical
 from models.exact.earlier import ExactEarlier
 from models.exact.entries import Entry, Gate, Narrow
-from models.exact.layers import ExactConv, ExactEmbedding, ExactLinear
+from models.exact.layers import ExactConv, ExactEmbedding, ExactLinear, InexactError
 from models.exact.prior import ExactPrior
+from models.exact.stacks import PlaceStack, RowStack
 from models.exact.tables import Tables
 from models.pixelcnn import GatedLayer, GatedPixelCNN
 
@@ -52,10 +53,11 @@ class ExactPixelCNN(RasterPrior, ExactPrior):
         earlier = None if prior.earlier is None else ExactEarlier(cast("EarlierGrids", prior.earlier))
         super().__init__(prior.num_embeddings, prior.conditions, earlier)
         self.channels, self.radius, self.context_size = prior.channels, prior.radius, prior.context_size
-        layers, tables = prior.stack(), Tables()
+        layers, self.tables = prior.stack(), Tables()
         self.embedding = ExactEmbedding(prior.embedding.weight)
         self.layers = nn.ModuleList(
-            ExactLayer(layer, Gate(tables) if index else Narrow(), tables) for index, layer in enumerate(layers)
+            ExactLayer(layer, Gate(self.tables) if index else Narrow(), self.tables)
+            for index, layer in enumerate(layers)
         )
         tabled = [layer.condition.weight for layer in layers if layer.condition is not None]
         shown = [layer.features for layer in layers if layer.features is not None]
@@ -110,12 +112,12 @@ class ExactPixelCNN(RasterPrior, ExactPrior):
 
     def row_memory(self, grid: tuple[int, ...]) -> MemoryShapes:
         """Keep each layer's last r inputs of the vertical stack, narrow integers."""
-        return MemoryShapes(states={"above": (len(self.layers), self.radius, self.channels, grid[1])})
+        return MemoryShapes(states={"above": (len(self.layers) * self.radius * self.channels, grid[1])})
 
     def place_memory(self, grid: tuple[int, ...]) -> MemoryShapes:
         """Keep each layer's last r inputs of the horizontal stack, narrow integers."""
         del grid
-        return MemoryShapes(states={"left": (len(self.layers), self.radius, self.channels)})
+        return MemoryShapes(states={"left": (len(self.layers) * self.radius * self.channels,)})
 
     def row(
         self,
@@ -127,17 +129,21 @@ class ExactPixelCNN(RasterPrior, ExactPrior):
     ) -> RowStep:
         """Take the vertical stack one row down; see `RasterPrior.row`."""
         below = (position > 0).to(self.dtype)[:, None, None]
-        across, down = self.shares(self.told(given, conditions, codes))
-        above = (memory["above"] * below[..., None, None]).transpose(-1, -2).unbind(1)
+        told = self.told(given, conditions, codes)
+        if (stacks := self.stacks()) is not None:
+            context, kept = stacks[0](codes, below, told, memory["above"])
+            return RowStep(context, {"above": kept})
+        across, down = self.shares(told)
         v = self.embedding(codes) * below
         contexts, following = [], []
-        for index, layer in enumerate(self.stack()):
+        for index, above in enumerate((memory["above"] * below).transpose(-1, -2).chunk(len(self.layers), dim=-1)):
+            layer = self.stack()[index]
             q = layer.vertical.entry(v if index == 0 else _sum(v, down[index - 1]))
-            window = torch.cat([above[index], q[:, None]], dim=1)
+            window = torch.stack([*above.chunk(self.radius, dim=-1), q], dim=1)
             v = layer.vertical(functional.pad(window, (0, 0, self.radius, self.radius)))[:, 0]
             contexts.append(_sum(layer.link.through(v), across[index]))
-            following.append(window[:, 1:])
-        return RowStep(torch.cat(contexts, dim=-1), {"above": torch.stack(following, dim=1).transpose(-1, -2)})
+            following += [above[..., self.channels :], q]
+        return RowStep(torch.cat(contexts, dim=-1), {"above": torch.cat(following, dim=-1).transpose(-1, -2)})
 
     def place(
         self,
@@ -148,14 +154,32 @@ class ExactPixelCNN(RasterPrior, ExactPrior):
         memory: Memory,
     ) -> PlaceStep:
         """Take the horizontal stack one place to the right; see `RasterPrior.place`."""
-        right = (position % width > 0).to(self.dtype)[:, None]
-        left = (memory["left"] * right[..., None, None]).unbind(1)
+        right = functional.embedding(position % width, (torch.arange(width) > 0).to(self.dtype)[:, None])
+        if (stacks := self.stacks()) is not None:
+            logits, kept = stacks[1](code, right, context, memory["left"])
+            return PlaceStep(logits, {"left": kept}, {})
+        count = len(self.layers)
         h, following = self.embedding(code) * right, []
-        for layer, seen, shown in zip(self.stack(), left, context.chunk(len(self.layers), dim=-1), strict=True):
-            window = torch.cat([seen, layer.horizontal.entry(h)[:, None]], dim=1)
-            h = added(h, layer.out.through(added(layer.horizontal.of_windows(window.flatten(1)), shown)))
-            following.append(window[:, 1:])
-        return PlaceStep(self.head(h), {"left": torch.stack(following, dim=1)}, {})
+        parts = zip(self.stack(), (memory["left"] * right).chunk(count, -1), context.chunk(count, -1), strict=True)
+        for layer, seen, shown in parts:
+            window = torch.cat([seen, layer.horizontal.entry(h)], dim=1)
+            h = added(h, layer.out.through(added(layer.horizontal.of_windows(window), shown)))
+            following.append(window[:, self.channels :])
+        return PlaceStep(self.head(h), {"left": torch.cat(following, dim=1)}, {})
+
+    def stacks(self) -> tuple[RowStack, PlaceStack] | None:
+        """Give what takes steps in fewer operations, where the weights prove that it gives the same integers."""
+        layers = self.stack()
+        besides = 0.0 if self.features is None else float(self.features.reach().max())
+        if self.table is not None:
+            besides += len(self.conditions) * float(self.table.integers().abs().max())
+        told = [float(layer.link.reach().max()) + besides for layer in layers]
+        sides, downs = [(one.horizontal, one.out) for one in layers], [(one.vertical, one.link) for one in layers]
+        try:
+            places = PlaceStack(self.embedding, sides, (self.inner, self.outer), told, self.tables)
+            return RowStack(self.embedding, downs, self.radius, besides, self.tables, places.shift), places
+        except InexactError:
+            return None
 
     def stack(self) -> list[ExactLayer]:
         """Give the layers by their own type."""

@@ -53,9 +53,10 @@ def lively(prior: CodePrior) -> CodePrior:
 class Case:
     """A frozen prior, its floating-point original, and data."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, loudness: float = 1.0) -> None:
         config, grid, earlier, classes = CASES[name]
         self.original = lively(config.build(grid, earlier, classes))
+        self.original.get_parameter("embedding.weight").data *= loudness
         self.codes, self.earlier = grids(grid), [grids(one, seed=2) for one in earlier]
         self.conditions = {name: torch.arange(3) % (count + 1) for name, count in classes.items()}
         self.prior = exact_prior(self.original).eval()
@@ -231,6 +232,15 @@ def test_steps_are_equal_to_the_parallel_pass_to_the_bit(case: Case) -> None:
     given = prior.given(case.earlier)
     steps = raster_steps if isinstance(prior, RasterPrior) else sequence_steps
     assert torch.equal(steps(prior, codes, given, case.conditions), case.logits())
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("raster")])
+def test_steps_stay_equal_where_the_weights_prove_less(name: str) -> None:
+    loud = Case(name, loudness=3000.0)
+    given = loud.prior.given(loud.earlier)
+    assert torch.equal(raster_steps(loud.prior, loud.codes, given, loud.conditions), loud.logits())
+    assert Case(name).prior.stacks() is not None
+    assert loud.prior.stacks() is None
 
 
 def raster_steps(prior: Any, codes: torch.Tensor, given: Any, conditions: Any) -> torch.Tensor:

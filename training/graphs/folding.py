@@ -115,9 +115,10 @@ def _stored(name: str, values: NDArray[Any]) -> tuple[onnx.TensorProto, list[Nod
     """Store a constant, the largest as small integers and what makes the constant of them."""
     if values.size < _LEAST_VALUES or values.dtype not in (np.float32, np.int32, np.int64):
         return numpy_helper.from_array(values, name), []
-    has_columns = values.dtype == np.float32 and values.ndim > 1
-    steps = _steps(values) if has_columns else np.ones(1, dtype=np.float32)
-    integers = values / steps if has_columns else values
+    steps = np.ones(1, dtype=np.float32)
+    if values.dtype == np.float32:
+        steps = _steps(values if values.ndim > 1 else values[:, None])
+    integers = values / steps if values.dtype == np.float32 else values
     fitting = [kind for kind in _INTEGERS if _fits(integers, kind)]
     if not fitting:
         return numpy_helper.from_array(values, name), []
