@@ -108,10 +108,14 @@ def pop(decoder: Decoder, means: Integer[np.ndarray, " N"], scales: Integer[np.n
 
 def pop_one(decoder: Decoder, mean: int, scale: int) -> int:
     """Read a value under one distribution; see `pop`."""
-    table, offset = distribution(scale), _REACH - _HALF - mean
-    value = bisect_right(table, decoder.target()) - 1 - offset >> _SHIFT
+    value = bisect_right(distribution(scale), decoder.target()) - 1 - (_REACH - _HALF - mean) >> _SHIFT
     value = min(max(value, 0), VALUES - 1)
-    place = MEAN_STEPS * value + offset
-    start = table[place] if value else 0
-    decoder.pop(start, (table[place + MEAN_STEPS] if value < VALUES - 1 else TOTAL) - start)
+    decoder.pop(*interval(value, mean, scale))
     return value
+
+
+def interval(value: int, mean: int, scale: int) -> tuple[int, int]:
+    """Give the part of 0 .. T - 1 that one value owns; see `intervals`."""
+    table, place = distribution(scale), MEAN_STEPS * value + _REACH - _HALF - mean
+    start = table[place] if value else 0
+    return start, (table[place + MEAN_STEPS] if value < VALUES - 1 else TOTAL) - start

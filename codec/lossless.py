@@ -1,12 +1,12 @@
-"""The payload of a picture that is stored bit by bit: its tokens, and what a decoder's means do not say of it."""
+"""The payload of what is stored bit by bit: its tokens, and what these leave out."""
 
 from dataclasses import dataclass
 
 from codec.coded import PRIOR_PREFIX_BYTES
 from codec.errors import MalformedContainerError
-from codec.framing import Cursor, write_number
+from codec.framing import CHECKSUM_BYTES, Cursor, write_number
 
-_RAW, _UNDER_PRIOR = 0, 1
+_UNDER_PRIOR, _CHECKED = 1, 2
 
 
 @dataclass(frozen=True)
@@ -16,19 +16,22 @@ class Lossless:
     Attributes:
         prior_prefix: the first 8 hexadecimal digits of the canonical hash of the prior that tokens are coded under;
             None where they are packed as in the raw profile.
+        tokens_crc: see `codec.codes.tokens_crc`; None in containers of pictures that were written before there was one.
         tokens: of each chunk of rows, coded; of packed tokens one.
-        residual: see `codec.residual_payload`.
+        residual: see `codec.residual_payload` and `codec.sound_residual`.
     """
 
     prior_prefix: str | None
+    tokens_crc: int | None
     tokens: tuple[bytes, ...]
     residual: bytes
 
     def write(self) -> bytes:
-        """Give a byte for the way of the tokens, the prefix where there is one, tokens with their lengths, the rest."""
-        kind = bytes([_RAW]) if self.prior_prefix is None else bytes([_UNDER_PRIOR]) + bytes.fromhex(self.prior_prefix)
+        """Give a byte for the way of the tokens, prefix and checksum where there are, tokens with lengths, the rest."""
+        kind = (self.prior_prefix is not None) * _UNDER_PRIOR | (self.tokens_crc is not None) * _CHECKED
+        crc = b"" if self.tokens_crc is None else self.tokens_crc.to_bytes(CHECKSUM_BYTES, "little")
         chunks = (write_number(len(chunk)) + chunk for chunk in self.tokens)
-        return b"".join([kind, *chunks, self.residual])
+        return b"".join([bytes([kind]), bytes.fromhex(self.prior_prefix or ""), crc, *chunks, self.residual])
 
 
 def read_lossless(payload: bytes, chunks: int) -> Lossless:
@@ -46,12 +49,13 @@ def read_lossless(payload: bytes, chunks: int) -> Lossless:
     """
     cursor = Cursor(payload, 0)
     (kind,) = cursor.take(1, "kind of tokens")
-    if kind not in (_RAW, _UNDER_PRIOR):
+    if kind & ~(_UNDER_PRIOR | _CHECKED):
         raise MalformedContainerError(
-            f"the tokens of the picture are coded in the way {kind}, expected {_RAW} or {_UNDER_PRIOR}: they are "
-            "damaged, send them as they were written"
+            f"the tokens are coded in the way {kind}, expected 0 to {_UNDER_PRIOR | _CHECKED}: they are damaged, send "
+            "them as they were written"
         )
-    prefix = cursor.take(PRIOR_PREFIX_BYTES, "prior hash").hex() if kind == _UNDER_PRIOR else None
-    count = chunks if kind == _UNDER_PRIOR else 1
+    prefix = cursor.take(PRIOR_PREFIX_BYTES, "prior hash").hex() if kind & _UNDER_PRIOR else None
+    crc = int.from_bytes(cursor.take(CHECKSUM_BYTES, "token checksum"), "little") if kind & _CHECKED else None
+    count = chunks if kind & _UNDER_PRIOR else 1
     tokens = tuple(cursor.take(cursor.number("length of tokens"), "tokens") for _ in range(count))
-    return Lossless(prefix, tokens, cursor.rest())
+    return Lossless(prefix, crc, tokens, cursor.rest())

@@ -2,14 +2,16 @@
 
 Each sample is coded under a logistic distribution around its linear prediction (`codec.prediction`), whose scale goes
 by how far off the predictions before it were. Wide distributions are coded in two parts: a bucket of 2^h values, and
-which of these it is. Low bits that no sample has are left out. docs/format.md has every step.
+which of these it is. Low bits that no sample has are left out. Whoever writes or reads may pause after each block.
+docs/format.md has every step.
 """
 
+import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from math import isqrt
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Int16, Int64
@@ -47,30 +49,94 @@ _FAST, _SLOW = 3, 7
 _SHARE_BITS = 3
 """A scale goes by 5/8 of the one and 1/8 of the other."""
 
+T = TypeVar("T")
 Samples = Int16[np.ndarray, " T"]
-Numbers = Int64[np.ndarray, " T"]
-_N = TypeVar("_N", int, Numbers)
+Values = Int64[np.ndarray, " T"]
+Pauses = Generator[None, object, T]
+"""Work that may be interrupted wherever it yields."""
+Part = tuple[int, int]
+"""Of 0 .. T - 1: where it starts, and its size."""
 
 
-class Spread:
-    """How far off predictions were of late.
+def write_sound(samples: Samples) -> Residual:
+    """Write a sound, without a pause; see `writing_sound`."""
+    return finished(writing_sound(samples))
+
+
+def read_sound(data: bytes, length: int) -> Samples:
+    """Read what `write_sound` wrote, without a pause; see `reading_sound`."""
+    return finished(reading_sound(data, length))
+
+
+def writing_sound(samples: Samples) -> Pauses[Residual]:
+    """Write a sound, with the speed of forgetting that takes the fewest bits for its beginning.
 
     Args:
-        unused: low bits that no sample has.
+        samples: 16-bit values.
+
+    Returns:
+        The parameters, and what the range coder wrote.
     """
+    values, best, least = samples.astype(np.int64), None, math.inf
+    for parameters in _tried(values):
+        bits = 0.0
+        for parts in _blocks(values[:_TRIED_ON], parameters):
+            bits += _bits(parts)
+            yield
+        if bits < least:
+            best, least = parameters, bits
+    if best is None:
+        raise ValueError("no parameters are tried")
+    return (yield from coding_sound(values, best))
 
-    def __init__(self, unused: int) -> None:
-        self._fast = self._slow = _FIRST_SIZE << _SIZE_BITS >> unused
 
-    @property
-    def scale(self) -> int:
-        """The scale of the next sample: j of s(j)."""
-        return bisect_right(_BORDERS, (5 * self._fast + self._slow) >> _SIZE_BITS + _SHARE_BITS)
+def coding_sound(values: Values, parameters: "Parameters") -> Pauses[Residual]:
+    """Write a sound with given parameters.
 
-    def add(self, size: int) -> None:
-        """Take in how far off a prediction was, in units of a mean."""
-        self._fast += (size << _SIZE_BITS) - self._fast >> _FAST
-        self._slow += (size << _SIZE_BITS) - self._slow >> _SLOW
+    Args:
+        values: of 16 bits.
+        parameters: any, `unused` bits of all values being 0.
+
+    Returns:
+        The parameters, and what the range coder wrote.
+    """
+    encoder, bits = Encoder(), 0.0
+    for parts in _blocks(values, parameters):
+        for part in parts:
+            encoder.push(*part)
+        bits += _bits(parts)
+        yield
+    return Residual(parameters.write() + encoder.finish(), bits)
+
+
+def reading_sound(data: bytes, length: int) -> Pauses[Samples]:
+    """Read what `write_sound` wrote.
+
+    Args:
+        data: all of it.
+        length: samples.
+
+    Returns:
+        The sound; of damaged bytes that pass for another one, that: a checksum tells.
+
+    Raises:
+        MalformedContainerError: the bytes are not what is written for any sound.
+    """
+    parameters = Parameters.read(data)
+    decoder, predictor = Decoder(data[_PARAMETER_BYTES:]), parameters.predictor()
+    spread, values = Spread(parameters.unused), np.zeros(ORDER + length, dtype=np.int64)
+    for first in range(0, length, BLOCK):
+        last = min(first + BLOCK, length)
+        for place in range(first, last):
+            mean = parameters.mean(int(values[place : place + ORDER] @ predictor.weights))
+            coded = _pop(decoder, Place.of(mean, spread.scale), parameters)
+            values[place + ORDER] = coded << parameters.unused
+            spread.add(abs(MEAN_STEPS * coded - mean))
+        if last - first == BLOCK:
+            predictor.learn(values[first : last + ORDER])
+        yield
+    decoder.finish()
+    return values[ORDER:].astype(np.int16)
 
 
 @dataclass(frozen=True)
@@ -97,11 +163,6 @@ class Parameters:
         """The largest."""
         return -self.least - 1
 
-    @property
-    def shift(self) -> int:
-        """Of weighted sums, which it turns into means in units of 1/16 of what is coded."""
-        return WEIGHT_BITS - _STEP_BITS + self.unused
-
     def write(self) -> bytes:
         """Give two bytes."""
         return bytes([self.forgetting | self.unused << 4, self.ridge_bits])
@@ -117,9 +178,8 @@ class Parameters:
         found = cls(speed & 15, speed >> 4, ridge_bits)
         if not (1 <= found.forgetting <= SLOWEST and found.ridge_bits <= MOST_RIDGE_BITS):
             raise MalformedContainerError(
-                f"the residual of the sound begins with {data[:_PARAMETER_BYTES].hex() or 'nothing'}, expected a "
-                f"second digit of 1 to {SLOWEST} and then at most {MOST_RIDGE_BITS:02x}: it is damaged, send it as it "
-                "was written"
+                f"the sound has the speed {found.forgetting} and the ridge {found.ridge_bits}, expected 1 to {SLOWEST} "
+                f"and 0 to {MOST_RIDGE_BITS}: it is damaged or cut short, send it as it was written"
             )
         return found
 
@@ -127,156 +187,119 @@ class Parameters:
         """Begin to predict."""
         return Predictor(self.forgetting, 1 << self.ridge_bits)
 
+    def mean(self, total: int) -> int:
+        """Give the mean of a sample in units of 1/16 of what is coded, of the sum of weighted samples before it."""
+        shift = WEIGHT_BITS - _STEP_BITS + self.unused
+        return min(max(total + (1 << shift - 1) >> shift, MEAN_STEPS * self.least), MEAN_STEPS * self.most)
 
-def write_sound(samples: Samples) -> Residual:
-    """Write a sound, with the speed of forgetting that takes the fewest bits for its beginning.
+
+class Spread:
+    """How far off predictions were of late.
 
     Args:
-        samples: 16-bit values.
-
-    Returns:
-        The parameters, and what the range coder wrote.
+        unused: low bits that no sample has.
     """
-    values = samples.astype(np.int64)
+
+    def __init__(self, unused: int) -> None:
+        self._fast = self._slow = _FIRST_SIZE << _SIZE_BITS >> unused
+
+    @property
+    def scale(self) -> int:
+        """The scale of the next sample: j of s(j)."""
+        return bisect_right(_BORDERS, (5 * self._fast + self._slow) >> _SIZE_BITS + _SHARE_BITS)
+
+    def add(self, size: int) -> None:
+        """Take in how far off a prediction was, in units of a mean."""
+        self._fast += (size << _SIZE_BITS) - self._fast >> _FAST
+        self._slow += (size << _SIZE_BITS) - self._slow >> _SLOW
+
+
+class Place(NamedTuple):
+    """Where the values around a mean are coded.
+
+    Attributes:
+        middle: the whole value below the mean, where bucket 128 begins.
+        shift: h of the 2^h values of a bucket.
+        mean: in units of 1/16 bucket.
+        scale: likewise.
+    """
+
+    middle: int
+    shift: int
+    mean: int
+    scale: int
+
+    @classmethod
+    def of(cls, mean: int, scale: int) -> "Place":
+        """Find the place for a mean in units of 1/16 value, and a scale."""
+        shift = _SHIFTS[scale]
+        centre = MEAN_STEPS * _MIDDLE - _HALF + ((mean & MEAN_STEPS - 1) + _HALF >> shift)
+        return cls(mean >> _STEP_BITS, shift, centre, scale - _PER_OCTAVE * shift)
+
+    def bucket(self, value: int) -> int:
+        """Give the bucket of a value; those at the ends are for all that lie beyond as well."""
+        return min(max(_MIDDLE + (value - self.middle >> self.shift), 0), VALUES - 1)
+
+
+def _tried(values: Values) -> Iterator[Parameters]:
+    """List the parameters to choose from."""
     bits, power = int(np.bitwise_or.reduce(values)), int((values**2).sum()) // max(len(values), 1)
     unused = (bits & -bits).bit_length() - 1 if bits else 0
     ridge_bits = min(max(power.bit_length() - _RIDGE_BELOW, 0), MOST_RIDGE_BITS)
-    tried = [Parameters(forgetting, unused, ridge_bits) for forgetting in _TRIED]
-    found = [_Coded.of(values[:_TRIED_ON], parameters) for parameters in tried]
-    coded = min(found, key=lambda one: one.bits)
-    if len(values) > _TRIED_ON:
-        coded = _Coded.of(values, coded.parameters)
-    encoder = Encoder()
-    for start, size in coded.symbols():
-        encoder.push(start, size)
-    return Residual(coded.parameters.write() + encoder.finish(), coded.bits)
+    return (Parameters(forgetting, unused, ridge_bits) for forgetting in _TRIED)
 
 
-def read_sound(data: bytes, length: int) -> Samples:
-    """Read what `write_sound` wrote.
-
-    Args:
-        data: all of it.
-        length: samples.
-
-    Returns:
-        The sound; of damaged bytes that pass for another one, that: a checksum tells.
-
-    Raises:
-        MalformedContainerError: the bytes are not what `write_sound` writes for any sound.
-    """
-    parameters = Parameters.read(data)
-    decoder, predictor = Decoder(data[_PARAMETER_BYTES:]), parameters.predictor()
-    spread = Spread(parameters.unused)
-    values = np.zeros(ORDER + length, dtype=np.int64)
-    for first in range(0, length, BLOCK):
-        last = min(first + BLOCK, length)
-        for place in range(first, last):
-            mean = _mean(int(values[place : place + ORDER] @ predictor.weights), parameters)
-            coded = _pop(decoder, mean, spread.scale, parameters)
-            values[place + ORDER] = coded << parameters.unused
-            spread.add(abs(MEAN_STEPS * coded - mean))
-        if last - first == BLOCK:
-            predictor.learn(values[first : last + ORDER])
-    decoder.finish()
-    return values[ORDER:].astype(np.int16)
-
-
-@dataclass(frozen=True)
-class _Coded:
-    """What a sound is written as.
-
-    Attributes:
-        parameters: that it is written with.
-        starts: of the part of 0 .. T - 1 that each sample's bucket owns.
-        sizes: of these parts.
-        rests: what follows a bucket: which of its values it is, or one of all where it is a bucket at the end.
-        rest_bits: of each rest.
-    """
-
-    parameters: Parameters
-    starts: Numbers
-    sizes: Numbers
-    rests: Numbers
-    rest_bits: Numbers
-
-    @classmethod
-    def of(cls, values: Numbers, parameters: Parameters) -> "_Coded":
-        """Weigh a sound."""
-        means, coded = _means(values, parameters), values >> parameters.unused
-        wide = _scales(np.abs(MEAN_STEPS * coded - means), parameters)
-        shifts = np.array(_SHIFTS)[wide]
-        above = coded - (means >> _STEP_BITS)
-        buckets = np.clip(_MIDDLE + (above >> shifts), 0, VALUES - 1)
-        is_end = (buckets == 0) | (buckets == VALUES - 1)
-        starts, sizes = logistic.intervals(buckets, _bucket_mean(means, shifts), wide - _PER_OCTAVE * shifts)
-        rests = np.where(is_end, coded - parameters.least, above & ((1 << shifts) - 1))
-        return cls(parameters, starts, sizes, rests, np.where(is_end, _SAMPLE_BITS - parameters.unused, shifts))
-
-    @property
-    def bits(self) -> float:
-        """Give -log2 of the probability of all."""
-        return float((PRECISION - np.log2(self.sizes) + self.rest_bits).sum())
-
-    def symbols(self) -> Iterator[tuple[int, int]]:
-        """Give the parts of 0 .. T - 1 in the order of coding."""
-        columns = (array.tolist() for array in (self.starts, self.sizes, self.rests, self.rest_bits))
-        for start, size, rest, bits in zip(*columns, strict=True):
-            yield start, size
-            if bits:
-                yield rest << PRECISION - bits, 1 << PRECISION - bits
-
-
-def _means(values: Numbers, parameters: Parameters) -> Numbers:
-    """Predict every sample of a sound, in units of 1/16 of what is coded."""
-    predictor, whole = parameters.predictor(), np.concatenate([np.zeros(ORDER, dtype=np.int64), values])
-    before, sums = np.lib.stride_tricks.sliding_window_view(whole, ORDER), np.empty(len(values), dtype=np.int64)
+def _blocks(values: Values, parameters: Parameters) -> Iterator[list[Part]]:
+    """Give what the blocks of a sound are written as."""
+    predictor, spread = parameters.predictor(), Spread(parameters.unused)
+    whole = np.concatenate([np.zeros(ORDER, dtype=np.int64), values])
+    before = np.lib.stride_tricks.sliding_window_view(whole, ORDER)
     for first in range(0, len(values), BLOCK):
-        last = min(first + BLOCK, len(values))
-        sums[first:last] = before[first:last] @ predictor.weights
-        if last - first == BLOCK:
-            predictor.learn(whole[first : last + ORDER])
-    rounded = sums + (1 << parameters.shift - 1) >> parameters.shift
-    return np.clip(rounded, MEAN_STEPS * parameters.least, MEAN_STEPS * parameters.most)
+        block, parts = values[first : first + BLOCK], list[Part]()
+        totals = before[first : first + len(block)] @ predictor.weights
+        for coded, total in zip((block >> parameters.unused).tolist(), totals.tolist(), strict=True):
+            mean = parameters.mean(total)
+            parts += _parts(coded, Place.of(mean, spread.scale), parameters)
+            spread.add(abs(MEAN_STEPS * coded - mean))
+        if len(block) == BLOCK:
+            predictor.learn(whole[first : first + BLOCK + ORDER])
+        yield parts
 
 
-def _mean(total: int, parameters: Parameters) -> int:
-    """Give the mean of a sample in units of 1/16 of what is coded, of the sum of weighted samples before it."""
-    rounded = total + (1 << parameters.shift - 1) >> parameters.shift
-    return min(max(rounded, MEAN_STEPS * parameters.least), MEAN_STEPS * parameters.most)
-
-
-def _scales(sizes: Numbers, parameters: Parameters) -> Numbers:
-    """Give the scale of every sample, of how far off the predictions are."""
-    spread, found = Spread(parameters.unused), np.empty(len(sizes), dtype=np.int64)
-    for place, size in enumerate(sizes.tolist()):
-        found[place] = spread.scale
-        spread.add(size)
-    return found
-
-
-def _bucket_mean(mean: _N, shift: _N) -> _N:
-    """Give the mean in units of 1/16 bucket, where bucket 128 begins at the whole value below the mean."""
-    return MEAN_STEPS * _MIDDLE - _HALF + ((mean & MEAN_STEPS - 1) + _HALF >> shift)
-
-
-def _pop(decoder: Decoder, mean: int, scale: int, parameters: Parameters) -> int:
-    """Read what a sample is coded as."""
-    shift = _SHIFTS[scale]
-    bucket = logistic.pop_one(decoder, _bucket_mean(mean, shift), scale - _PER_OCTAVE * shift)
-    middle = mean >> _STEP_BITS
+def _parts(value: int, place: Place, parameters: Parameters) -> list[Part]:
+    """Give what a value is written as: its bucket, and which of its values it is, or which of all."""
+    bucket = place.bucket(value)
+    first = logistic.interval(bucket, place.mean, place.scale)
     if bucket in (0, VALUES - 1):
-        sample = _pop_rest(decoder, _SAMPLE_BITS - parameters.unused) + parameters.least
-        is_there = min(max(_MIDDLE + (sample - middle >> shift), 0), VALUES - 1) == bucket
+        bits, rest = _SAMPLE_BITS - parameters.unused, value - parameters.least
     else:
-        sample = middle + (bucket - _MIDDLE << shift) + _pop_rest(decoder, shift)
-        is_there = parameters.least <= sample <= parameters.most
-    if not is_there:
+        bits, rest = place.shift, value - place.middle & (1 << place.shift) - 1
+    return [first, (rest * (TOTAL >> bits), TOTAL >> bits)] if bits else [first]
+
+
+def _bits(parts: list[Part]) -> float:
+    """Give -log2 of the probability of what is written."""
+    return PRECISION * len(parts) - sum(math.log2(size) for _, size in parts)
+
+
+def _pop(decoder: Decoder, place: Place, parameters: Parameters) -> int:
+    """Read a value."""
+    bucket = logistic.pop_one(decoder, place.mean, place.scale)
+    if bucket in (0, VALUES - 1):
+        value = _pop_rest(decoder, _SAMPLE_BITS - parameters.unused) + parameters.least
+    else:
+        value = place.middle + (bucket - _MIDDLE << place.shift) + _pop_rest(decoder, place.shift)
+    if not parameters.least <= value <= parameters.most:
         raise MalformedContainerError(
-            f"a sample of the sound is {sample} in bucket {bucket} around {middle}, where it is not: the container is "
-            "damaged, send it as it was written"
+            f"a sample of the sound is {value << parameters.unused}, expected {-(1 << _SAMPLE_BITS - 1)} to "
+            f"{(1 << _SAMPLE_BITS - 1) - 1}: it is damaged, send it as it was written"
         )
-    return sample
+    if place.bucket(value) != bucket:
+        raise MalformedContainerError(
+            f"a sample of the sound is written in bucket {bucket}, expected {place.bucket(value)}: it is damaged, send "
+            "it as it was written"
+        )
+    return value
 
 
 def _pop_rest(decoder: Decoder, bits: int) -> int:
@@ -287,3 +310,13 @@ def _pop_rest(decoder: Decoder, bits: int) -> int:
     rest = decoder.target() // size
     decoder.pop(rest * size, size)
     return rest
+
+
+def finished(pauses: Pauses[T]) -> T:
+    """Do work to its end without a pause."""
+    while True:
+        try:
+            next(pauses)
+        except StopIteration as end:
+            found: T = end.value
+            return found

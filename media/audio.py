@@ -40,12 +40,14 @@ class Recording(NamedTuple):
         source_hz: samples a second that the file has.
         frames: samples that the file has in each channel.
         channels: of the file.
+        encoding: of its samples, by libsndfile's name.
     """
 
     samples: Float32[np.ndarray, " T"]
     source_hz: int
     frames: int
     channels: int
+    encoding: str
 
 
 def read_audio(data: bytes, *, sample_rate_hz: int, max_seconds: float) -> Float32[np.ndarray, " T"]:
@@ -84,7 +86,8 @@ def read_recording(
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_header(file, max_seconds, max_samples)
-            return Recording(_read_mono(file, sample_rate_hz), file.samplerate, file.frames, file.channels)
+            samples = _read_mono(file, sample_rate_hz)
+            return Recording(samples, file.samplerate, file.frames, file.channels, file.subtype)
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).strip(" .")
         raise MalformedMediaError(

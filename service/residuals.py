@@ -1,22 +1,24 @@
 """What a model's codes leave out of an original, by what the original is: pictures around a decoder, and sounds."""
 
+import asyncio
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from jaxtyping import Int32
 from numpy.typing import NDArray
 
+from artifact.exact import ExactPart
 from artifact.exact_decoder import EXACT_DECODE
 from artifact.manifest import AudioGeometry, Manifest
 from codec.residual_payload import Residual, read_residual, write_residual
-from codec.sound_residual import read_sound, write_sound
+from codec.sound_residual import reading_sound, writing_sound
 from service import windows
 from service.engine.engine import Engine
+from service.engine.lanes import Lane, in_lane
 from service.engine.opening import ServedModel
-from service.errors import CapabilityError, ParameterError, TooLargeError, VerificationError
+from service.errors import CapabilityError, ParameterError, TooLargeError
 from service.levels import Codes
 from service.pictures import Pictures
 from service.sounds import Sounds
@@ -24,202 +26,158 @@ from service.sounds import Sounds
 MOST_VALUES = 2**22
 """Of a picture, all channels: 1.4 million pixels in colour, which take about a quarter of a minute."""
 MOST_SAMPLES = 2**19
-"""Of a sound: 65 s at 8 kHz, which take about as long."""
-
+"""Of all sounds of a request: 65 s at 8 kHz, which take about as long."""
+_SAMPLE_S = 2e-5
+"""What a sample takes, for the queue."""
 _FULL_SCALE = 32768
+_INTEGERS = ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24")
+"""Encodings of files that floating point in single precision holds to the bit, and clips nothing of."""
 
+T = TypeVar("T")
 Original = NDArray[Any]
 """`[H, W, C]` uint8, or `[T]` int16."""
 
 
-class Residuals(ABC):
+class Residuals(Protocol):
     """How originals of one kind are stored to the bit beside their codes.
 
-    Args:
-        model: that has the exact networks for it.
+    Attributes:
+        axes: of an extent.
+        needs_codes: whether codes are needed to read what is left.
+        model: whose codes they are.
+        canonical_hash: of the exact network that containers name.
     """
 
     axes: int
-    """Of an extent."""
+    needs_codes: bool
+    model: ServedModel
+    canonical_hash: str
 
-    def __init__(self, model: ServedModel) -> None:
-        self.model = model
+    def check(self, extents: Sequence[Sequence[int]]) -> None:
+        """Refuse, with `TooLargeError`, what would take too long."""
 
-    @property
-    @abstractmethod
-    def canonical_hash(self) -> str:
-        """Of the exact network that a container names."""
-
-    @abstractmethod
-    def check(self, extent: Sequence[int]) -> None:
-        """Refuse what would take too long.
-
-        Args:
-            extent: height and width, or length.
-
-        Raises:
-            TooLargeError: it would.
-        """
-
-    @abstractmethod
     def originals(self, given: Pictures | Sounds) -> list[Original]:
-        """Give what is to be stored.
+        """Give what is to be stored; refuse, with `ParameterError`, what would not come back as it was sent."""
 
-        Raises:
-            ParameterError: it is not as it was sent, but made of that.
-        """
+    async def write(self, engine: Engine, original: Original, codes: Codes) -> Residual:
+        """Write what is left of an original, given its codes `[1, *grid]` by name."""
 
-    @abstractmethod
-    async def around(
-        self, engine: Engine, codes: Codes, extents: Sequence[Sequence[int]], *, admit: int | None
-    ) -> list[Any]:
-        """Give what writing and reading need to know of each original besides the residual.
-
-        Args:
-            engine: that runs.
-            codes: of all originals.
-            extents: of each.
-            admit: see `Engine.run`.
-        """
-
-    @abstractmethod
-    def write(self, original: Original, known: Any) -> Residual:
-        """Write what is left, given `around`, and read it again.
-
-        Raises:
-            VerificationError: it reads as something else.
-        """
-
-    @abstractmethod
-    def read(self, data: bytes, known: Any) -> Original:
-        """Read what `write` wrote.
-
-        Raises:
-            MalformedContainerError: it is damaged.
-        """
-
-    @abstractmethod
-    def answered(self, original: Original) -> NDArray[Any]:
-        """Give an original as models give pictures and sounds."""
+    async def read(
+        self, engine: Engine, data: bytes, extent: Sequence[int], codes: Codes, *, admit: int | None
+    ) -> Original:
+        """Read what `write` wrote; refuse, with `MalformedContainerError`, what it does not write."""
 
 
-class PictureResiduals(Residuals):
-    """Around the means of the exact decoder."""
+class PictureResiduals:
+    """Around the means of the exact decoder; see `Residuals`."""
 
-    axes = 2
+    axes, needs_codes = 2, True
 
-    @property
-    def canonical_hash(self) -> str:
-        """Of the exact decoder."""
-        decoder = self.model.manifest.exact_decoder
-        if decoder is None:
-            raise CapabilityError(f"{self.model.reference} stores nothing to the bit; choose another model")
-        return decoder.canonical_hash
+    def __init__(self, model: ServedModel, canonical_hash: str) -> None:
+        self.model, self.canonical_hash = model, canonical_hash
 
-    def check(self, extent: Sequence[int]) -> None:
+    def check(self, extents: Sequence[Sequence[int]]) -> None:
         """Refuse a picture with more than `MOST_VALUES`."""
         channels = int(self.model.manifest.graphs["decode"].outputs[0].shape[-1])
-        if (found := math.prod(extent) * channels) > MOST_VALUES:
+        if (most := max(math.prod(extent) for extent in extents) * channels) > MOST_VALUES:
             raise TooLargeError(
-                f"the picture has {found} values, expected at most {MOST_VALUES} where it is stored to the bit; "
+                f"the picture has {most} values, expected at most {MOST_VALUES} where it is stored to the bit; "
                 "send it in parts"
             )
 
     def originals(self, given: Pictures | Sounds) -> list[Original]:
         """Give pictures without their padding."""
-        if isinstance(given, Sounds):
-            raise ParameterError(f"{self.model.reference} is a model of pictures; send it some")
-        return [one.restore(x) for one, x in zip(given.placements, given.images, strict=True)]
+        taken = cast("Pictures", given)
+        return [one.restore(x) for one, x in zip(taken.placements, taken.images, strict=True)]
 
-    async def around(
-        self, engine: Engine, codes: Codes, extents: Sequence[Sequence[int]], *, admit: int | None
-    ) -> list[Int32[np.ndarray, "H W C"]]:
-        """Decode exactly."""
-        means = await windows.decode(engine, self.model, codes, {}, _kept, role=EXACT_DECODE, admit=admit)
-        return [mean[:height, :width] for mean, (height, width) in zip(means, extents, strict=True)]
-
-    def write(self, original: Original, known: Any) -> Residual:
+    async def write(self, engine: Engine, original: Original, codes: Codes) -> Residual:
         """Write what the means leave out."""
-        residual = write_residual(original, known)
-        _check_same(read_residual(residual.data, known), original)
-        return residual
+        means = await self._means(engine, original.shape[:2], codes, admit=0)
+        return await asyncio.to_thread(write_residual, original, means)
 
-    def read(self, data: bytes, known: Any) -> Original:
+    async def read(
+        self, engine: Engine, data: bytes, extent: Sequence[int], codes: Codes, *, admit: int | None
+    ) -> Original:
         """Read a picture."""
-        return read_residual(data, known)
+        means = await self._means(engine, extent, codes, admit=admit)
+        return await asyncio.to_thread(read_residual, data, means)
 
-    def answered(self, original: Original) -> NDArray[Any]:
-        """Give the picture."""
-        return original
+    async def _means(
+        self, engine: Engine, extent: Sequence[int], codes: Codes, *, admit: int | None
+    ) -> Int32[np.ndarray, "H W C"]:
+        """Decode exactly."""
+        (mean,) = await windows.decode(engine, self.model, codes, {}, _kept, role=EXACT_DECODE, admit=admit)
+        height, width = extent
+        found: Int32[np.ndarray, "H W C"] = mean[:height, :width]
+        return found
 
 
-class SoundResiduals(Residuals):
-    """Under what the samples before say of the next: a decoder's means would tell no more."""
+class SoundResiduals:
+    """Under what the samples before say of the next, since a decoder's means would tell no more; see `Residuals`."""
 
-    axes = 1
+    axes, needs_codes = 1, False
 
-    @property
-    def canonical_hash(self) -> str:
-        """Of the exact prior, the only exact network that is needed."""
-        prior = self.model.manifest.exact_prior
-        if prior is None:
-            raise CapabilityError(f"{self.model.reference} stores nothing to the bit; choose another model")
-        return prior.canonical_hash
+    def __init__(self, model: ServedModel, canonical_hash: str) -> None:
+        self.model, self.canonical_hash = model, canonical_hash
 
-    def check(self, extent: Sequence[int]) -> None:
-        """Refuse a sound of more than `MOST_SAMPLES`."""
-        if extent[0] > MOST_SAMPLES:
+    def check(self, extents: Sequence[Sequence[int]]) -> None:
+        """Refuse sounds of more than `MOST_SAMPLES` together."""
+        if (total := sum(length for (length,) in extents)) > MOST_SAMPLES:
             raise TooLargeError(
-                f"the sound has {extent[0]} samples, expected at most {MOST_SAMPLES} where it is stored to the bit; "
-                "send it in parts"
+                f"there are {total} samples, expected at most {MOST_SAMPLES} where sounds are stored to the bit; "
+                "send them in parts"
             )
 
     def originals(self, given: Pictures | Sounds) -> list[Original]:
         """Give sounds as 16-bit values, without their padding; they must have been sent as such."""
-        if isinstance(given, Pictures):
-            raise ParameterError(f"{self.model.reference} is a model of sounds; send it some")
-        for source in given.sources:
-            if (source.sample_rate_hz, source.channels) != (given.sample_rate_hz, 1):
+        taken = cast("Sounds", given)
+        for source in taken.sources:
+            if (source.sample_rate_hz, source.channels) != (taken.sample_rate_hz, 1):
                 channels = f"{source.channels} channel{'s' if source.channels > 1 else ''}"
                 raise ParameterError(
                     f"the sound has {channels} at {source.sample_rate_hz} Hz, expected one at "
-                    f"{given.sample_rate_hz} Hz, which {self.model.reference} stores to the bit; convert it first"
+                    f"{taken.sample_rate_hz} Hz, which {self.model.reference} stores to the bit; convert it first"
                 )
-        return [_levels(one.restore(x)) for one, x in zip(given.placements, given.samples, strict=True)]
+            if source.encoding not in (None, *_INTEGERS):
+                raise ParameterError(
+                    f"the sound is coded as {source.encoding}, expected {' or '.join(_INTEGERS)}, of which every value "
+                    "is known to the bit; convert it to 16-bit PCM first"
+                )
+        return [_levels(one.restore(x)) for one, x in zip(taken.placements, taken.samples, strict=True)]
 
-    async def around(
-        self, engine: Engine, codes: Codes, extents: Sequence[Sequence[int]], *, admit: int | None
-    ) -> list[int]:
-        """Give the lengths: nothing is run."""
-        del engine, codes, admit
-        return [length for (length,) in extents]
-
-    def write(self, original: Original, known: Any) -> Residual:
+    async def write(self, engine: Engine, original: Original, codes: Codes) -> Residual:
         """Write a sound."""
-        residual = write_sound(original)
-        _check_same(read_sound(residual.data, known), original)
-        return residual
+        del codes
+        return await self._follow(engine, writing_sound(original), len(original), admit=0)
 
-    def read(self, data: bytes, known: Any) -> Original:
+    async def read(
+        self, engine: Engine, data: bytes, extent: Sequence[int], codes: Codes, *, admit: int | None
+    ) -> Original:
         """Read a sound."""
-        return read_sound(data, known)
+        del codes
+        return await self._follow(engine, reading_sound(data, extent[0]), extent[0], admit=admit)
 
-    def answered(self, original: Original) -> NDArray[Any]:
-        """Give the sound in -1 .. 1."""
-        return original.astype(np.float32) / np.float32(_FULL_SCALE)
+    async def _follow(self, engine: Engine, work: Generator[None, object, T], length: int, *, admit: int | None) -> T:
+        """Let a runner go on with it between the turns of other requests."""
+        with in_lane(Lane.BULK):
+            return await engine.follow(self.model, work, seconds=_SAMPLE_S * length, admit=admit)
 
 
-def has_residuals(manifest: Manifest) -> bool:
-    """Tell whether a model has the exact networks that storing to the bit needs, beside codes."""
-    if isinstance(manifest.geometry, AudioGeometry):
-        return manifest.exact_prior is not None
-    return manifest.exact_decoder is not None
+def exact_part(manifest: Manifest) -> ExactPart | None:
+    """Give the exact network that containers beside codes name; None where nothing can be stored to the bit."""
+    return manifest.exact_prior if isinstance(manifest.geometry, AudioGeometry) else manifest.exact_decoder
 
 
 def residuals_of(model: ServedModel) -> Residuals:
-    """Give the way to store what a model's codes leave out."""
-    is_sound = isinstance(model.manifest.geometry, AudioGeometry)
-    return SoundResiduals(model) if is_sound else PictureResiduals(model)
+    """Give the way to store what a model's codes leave out.
+
+    Raises:
+        CapabilityError: it has no exact networks for that.
+    """
+    part, is_of_sounds = exact_part(model.manifest), isinstance(model.manifest.geometry, AudioGeometry)
+    if part is None:
+        raise CapabilityError(f"{model.reference} stores nothing to the bit; choose another model")
+    return (SoundResiduals if is_of_sounds else PictureResiduals)(model, part.canonical_hash)
 
 
 def _levels(sound: NDArray[np.float32]) -> NDArray[np.int16]:
@@ -240,9 +198,3 @@ def _levels(sound: NDArray[np.float32]) -> NDArray[np.int16]:
 
 def _kept(mean: NDArray[Any]) -> NDArray[Any]:
     return mean
-
-
-def _check_same(found: Original, original: Original) -> None:
-    """Compare what was read with what was written."""
-    if not np.array_equal(found, original):
-        raise VerificationError("what was written to the bit reads as something else")

@@ -30,11 +30,13 @@ class Source:
         sample_rate_hz: samples a second.
         length: samples.
         channels: that were averaged.
+        encoding: of the samples of a file, by libsndfile's name; None of an array.
     """
 
     sample_rate_hz: int
     length: int
     channels: int = 1
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ def _from_file(data: bytes, sample_rate_hz: int, settings: Settings) -> tuple[Fl
         max_seconds=settings.max_seconds,
         max_samples=settings.max_request_samples,
     )
-    return found.samples, Source(found.source_hz, found.frames, found.channels)
+    return found.samples, Source(found.source_hz, found.frames, found.channels, found.encoding)
 
 
 def _sound_array(array: NDArray[np.generic], model: ServedModel, settings: Settings) -> Float32[np.ndarray, "B T"]:

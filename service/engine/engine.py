@@ -13,12 +13,12 @@ from artifact.drawing import Drawing
 from artifact.errors import ArtifactError
 from artifact.line import Line
 from artifact.manifest import CodePrior
-from artifact.sampling import DECODE_STEP, Steps, open_drawing
+from artifact.sampling import DECODE_STEP, open_drawing
 from service.engine.abilities import Ability
 from service.engine.batcher import Batcher, Key, Limits
 from service.engine.catalog import Catalog, Modality
 from service.engine.devices import DeviceReport
-from service.engine.errand import Errand
+from service.engine.errand import Errand, Turns
 from service.engine.lanes import Caller
 from service.engine.lifecycle import Lifecycle
 from service.engine.opening import ServedModel
@@ -243,13 +243,13 @@ class Engine:
         return await self._kept(model, (_OF_DECODER, grid), make).draw(rows, admit=admit)
 
     async def follow(
-        self, model: ServedModel, steps: Steps[T], *, rows: int = 1, seconds: float = 0.0, admit: int | None = None
+        self, model: ServedModel, steps: Turns[T], *, rows: int = 1, seconds: float = 0.0, admit: int | None = None
     ) -> T:
         """Run graphs one after the other, as steps ask for them, between the turns of other requests.
 
         Args:
             model: which.
-            steps: such as `artifact.coding.read_codes`; they go on in a runner's thread.
+            steps: such as `artifact.coding.read_codes`; they go on in a runner's thread. See `Turns`.
             rows: of each run.
             seconds: that they may take, for the queue.
             admit: see `run`.

@@ -3,12 +3,11 @@
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from artifact.sampling import Steps
 from service.engine.batcher import Batcher
 from service.engine.lanes import Lane, current_caller
 from service.engine.queues import Load
@@ -16,6 +15,8 @@ from service.engine.work import Arrays, Work, tell
 from service.errors import DeadlineError
 
 T = TypeVar("T")
+Turns = Generator[tuple[str, Arrays] | None, Arrays, T]
+"""Steps as `artifact.sampling.Steps`, which also yield None where nothing is to be run, and others may go first."""
 
 _STRETCH_S = 0.005
 """How long a turn lasts: runs of a tenth of a millisecond would spend as much time on taking turns."""
@@ -29,7 +30,7 @@ class Errand(Generic[T]):
 
     Args:
         batcher: whose runners take the steps.
-        steps: which graph to run on what, see `artifact.sampling.Steps`; advanced in a runner's thread.
+        steps: which graph to run on what; advanced in a runner's thread.
         run: a graph by its role and inputs.
         loads: where the runs are counted, by role.
         rows: of each run.
@@ -39,7 +40,7 @@ class Errand(Generic[T]):
     def __init__(
         self,
         batcher: Batcher[Any],
-        steps: Steps[T],
+        steps: Turns[T],
         run: Callable[[str, Arrays], Arrays],
         loads: Mapping[str, Load],
         *,
@@ -142,10 +143,14 @@ class Errand(Generic[T]):
     def _step(self, counts: Counter[str], seconds: dict[str, float]) -> bool:
         """Take a step; tell whether it was the last one."""
         try:
-            role, feeds = next(self._steps) if self._answer is None else self._steps.send(self._answer)
+            step = next(self._steps) if self._answer is None else self._steps.send(self._answer)
         except StopIteration as end:
             self._results.append(end.value)
             return True
+        if step is None:
+            self._answer = {}
+            return False
+        role, feeds = step
         start_s = time.perf_counter()
         self._answer = self._run(role, feeds)
         seconds[role] += time.perf_counter() - start_s

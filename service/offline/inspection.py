@@ -170,6 +170,8 @@ async def _content(engine: Engine, model: ServedModel, header: Header, report: _
     """Read a container to its end."""
     if isinstance(header, Coded) and coding_lossless.is_lossless(header):
         made = await coding_lossless.decompress(engine, model, [header])
+        if coding_lossless.holds_codes([header]):
+            await coding_lossless.read_codes(engine, model, [header])
         kind = "sound" if len(header.extent) == 1 else "picture"
         return [f"the original to the bit: {len(made)} {kind}{'s' if len(made) > 1 else ''}"]
     await read_all(engine, model, [report.data], salvage=not report.is_right)

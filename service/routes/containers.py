@@ -145,8 +145,8 @@ def _type_for(containers: int, accept: str | None) -> str:
         return choose(accept, (JSON,))
     except NotAcceptableError as error:
         raise NotAcceptableError(
-            f"{containers} pictures make as many containers, which only {JSON} can hold; accept it, "
-            "or send the pictures one by one"
+            f"{containers} items make as many containers, which only {JSON} can hold; accept it, "
+            "or send them one by one"
         ) from error
 
 
@@ -220,12 +220,14 @@ def _stored(body: Body, options: DecompressOptions, settings: Settings) -> list[
 async def _decompress_lossless(call: Call[DecompressOptions], stored: Sequence[Coded]) -> Answer:
     """Answer the inputs themselves."""
     media = media_name(call.model)
-    refuse_options(call.options, ("salvage", "speaker"), "the container holds the input to the bit")
+    refuse_options(call.options, ("salvage", "speaker", "sample_rate"), "the container holds the input to the bit")
     offered = (media, CODES) if coding_lossless.holds_codes(stored) else (media,)
     output = choose_arrays(call.model, call.options.output, offered, (media,))
     for index, header in enumerate(stored):
         with naming(index, len(stored)):
             check_writer(call.model, header)
+    offers = call.offers if media in output else offers_for(output)
+    media_type = type_for(call.accept, offers, coding_lossless.extents(stored))
     engine, made, arrays = call.service.engine, None, dict[str, Items]()
     with call.phases.measure("compute"):
         if media in output:
@@ -234,8 +236,7 @@ async def _decompress_lossless(call: Call[DecompressOptions], stored: Sequence[C
             codes = await coding_lossless.read_codes(engine, call.model, stored)
             arrays = {name: [one[name] for one in codes] for name in codes[0]}
     answer = await shown(call, made, arrays, output)
-    shapes = [one.shape for one in answer.arrays[output[0]]]
-    answer.media_type = type_for(call.accept, call.offers if made is not None else offers_for(output), shapes)
+    answer.media_type = media_type
     return answer
 
 

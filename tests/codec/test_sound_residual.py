@@ -1,16 +1,25 @@
 """Sounds to the bit: against docs/format.md read number by number, and mathematics."""
 
-from collections.abc import Callable
 from math import isqrt
 
 import numpy as np
 import pytest
 
 from codec.errors import MalformedContainerError
-from codec.logistic import distribution
+from codec.logistic import distribution, interval
 from codec.prediction import ORDER, Predictor, solved
-from codec.range_coder import Decoder
-from codec.sound_residual import MOST_RIDGE_BITS, SLOWEST, read_sound, write_sound
+from codec.range_coder import Decoder, Encoder
+from codec.sound_residual import (
+    MOST_RIDGE_BITS,
+    SLOWEST,
+    Parameters,
+    Place,
+    Spread,
+    coding_sound,
+    finished,
+    read_sound,
+    write_sound,
+)
 
 T = 1 << 24
 L = 2**31 - 1
@@ -87,11 +96,37 @@ def naive(data: bytes, length: int) -> list[int]:
     return sound[32:]
 
 
+def loud_after(quiet: int) -> np.ndarray:
+    random = np.random.default_rng(6)
+    return np.concatenate([random.integers(-1, 2, quiet), [32767], random.integers(-32768, 32768, 100)])
+
+
+def between_silences() -> np.ndarray:
+    noise = np.random.default_rng(7).integers(-32768, 32768, 200)
+    return np.concatenate([np.zeros(200, int), noise, np.zeros(200, int)])
+
+
 @pytest.mark.parametrize(
-    "make", [tones, lambda n: np.random.default_rng(1).integers(-32768, 32768, n).astype(np.int16)]
+    ("sound", "parameters"),
+    [
+        (tones(150), Parameters(1, 0, 18)),
+        (tones(150) >> 5 << 5, Parameters(2, 5, 9)),
+        (tones(150) >> 5 << 5, Parameters(2, 3, 9)),
+        (tones(150, noise=1.0) >> 15 << 15, Parameters(3, 15, 20)),
+        (np.random.default_rng(1).integers(-32768, 32768, 150), Parameters(4, 0, 0)),
+        (np.resize([32767, -32768], 200), Parameters(8, 0, 0)),
+        (loud_after(63), Parameters(3, 0, 5)),
+        (between_silences(), Parameters(8, 0, 0)),
+    ],
 )
-def test_a_sound_is_what_the_format_reads(make: Callable[[int], np.ndarray]) -> None:
-    sound = make(150)
+def test_a_sound_is_what_the_format_reads(sound: np.ndarray, parameters: Parameters) -> None:
+    data = finished(coding_sound(sound.astype(np.int64), parameters)).data
+    assert naive(data, len(sound)) == sound.tolist()
+    assert read_sound(data, len(sound)).tolist() == sound.tolist()
+
+
+def test_the_writers_own_choice_is_read_likewise() -> None:
+    sound = tones(150) >> 4 << 4
     assert naive(write_sound(sound).data, len(sound)) == sound.tolist()
 
 
@@ -188,8 +223,35 @@ def test_any_bytes_are_refused_or_are_those_of_their_sound() -> None:
                 assert naive(data, 90) == sound.tolist()
     assert refused > 0
     for data in (b"", b"\3", b"\0\0", b"\x30\0", bytes([SLOWEST + 1, 0]), bytes([3, MOST_RIDGE_BITS + 1])):
-        with pytest.raises(MalformedContainerError, match="begins with"):
+        with pytest.raises(MalformedContainerError, match="speed"):
             read_sound(data, 4)
+
+
+def test_bytes_that_follow_are_refused() -> None:
+    data = write_sound(tones(100)).data
+    for more in (b"\0", b"\1"):
+        with pytest.raises(MalformedContainerError, match="coded bytes"):
+            read_sound(data + more, 100)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "bucket", "rest", "said"),
+    [
+        (Parameters(1, 0, 0), 255, (32768, 16), "in bucket 255, expected 128"),
+        (Parameters(1, 0, 0), 0, (32768, 16), "in bucket 0, expected 128"),
+        (Parameters(1, 15, 0), 129, (0, 0), "is 32768, expected -32768 to 32767"),
+    ],
+)
+def test_a_sample_in_another_place_than_its_own_is_refused(
+    parameters: Parameters, bucket: int, rest: tuple[int, int], said: str
+) -> None:
+    place, encoder = Place.of(0, Spread(parameters.unused).scale), Encoder()
+    encoder.push(*interval(bucket, place.mean, place.scale))
+    value, bits = rest
+    if bits:
+        encoder.push(value << 24 - bits, 1 << 24 - bits)
+    with pytest.raises(MalformedContainerError, match=said):
+        read_sound(parameters.write() + encoder.finish(), 1)
 
 
 def test_bits_that_are_not_used_take_nothing() -> None:

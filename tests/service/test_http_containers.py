@@ -94,7 +94,7 @@ def test_several_pictures_travel_as_json(client: Client, free: ToyTokens) -> Non
     assert alone == items[0]
     refused = post(client, FREE, npy(images), NPY, CONTAINER)
     assert refused.status_code == 406
-    assert "3 pictures make as many containers" in refused.json()["detail"]
+    assert "3 items make as many containers" in refused.json()["detail"]
 
 
 def test_several_containers_come_back_in_their_order(client: Client, free: ToyTokens) -> None:

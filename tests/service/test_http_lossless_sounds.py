@@ -88,19 +88,38 @@ def test_a_container_holds_the_tokens_and_the_sound(client: Client) -> None:
     assert (held.prior_prefix, held.tokens) == (None, (read_container(packed).payload,))
 
 
+def pcm_32() -> bytes:
+    """A sound whose lowest bits single precision does not hold."""
+    levels = np.full(640, 0x40000001, dtype=np.int32)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, levels, HZ, format="WAV", subtype="PCM_32")
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "kind", "said"),
     [
-        (wav(np.stack([levels(640)] * 2, axis=1)), "2 channels at 8000 Hz"),
-        (wav(levels(640), 16000), "1 channel at 16000 Hz"),
-        (wav(MODEL.sound(640) * 0.3, subtype="FLOAT"), "no 16-bit values"),
-        (wav(np.full(640, 1.0), subtype="FLOAT"), "no 16-bit values"),
+        (wav(np.stack([levels(640)] * 2, axis=1)), WAV, "2 channels at 8000 Hz"),
+        (wav(levels(640), 16000), WAV, "1 channel at 16000 Hz"),
+        (wav(np.full(640, -1.5), subtype="FLOAT"), WAV, "coded as FLOAT"),
+        (wav(np.full(640, 0.5 + 1e-12), subtype="DOUBLE"), WAV, "coded as DOUBLE"),
+        (pcm_32(), WAV, "coded as PCM_32"),
+        (wav(np.full(640, 2.0**-20), subtype="PCM_24"), WAV, "no 16-bit values"),
+        (npy(np.full((1, 640), 0.3, np.float32)), NPY, "no 16-bit values"),
+        (npy(np.full((1, 640), 1.0, np.float32)), NPY, "no 16-bit values"),
     ],
 )
-def test_what_cannot_be_given_back_is_refused(client: Client, body: bytes, said: str) -> None:
-    answer = post(client, "/compress?mode=lossless", body, WAV)
+def test_what_cannot_be_given_back_is_refused(client: Client, body: bytes, kind: str, said: str) -> None:
+    answer = post(client, "/compress?mode=lossless&model=speech", body, kind)
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
+
+
+def test_other_files_of_16_bit_values_are_stored(client: Client) -> None:
+    for sound, subtype in ((levels(640) >> 8 << 8, "PCM_U8"), (levels(640), "PCM_24")):
+        answer = post(client, "/compress?mode=lossless", wav(sound, subtype=subtype), WAV)
+        back = post(client, "/decompress", answer.content, CONTAINER, WAV)
+        assert np.array_equal(soundfile.read(io.BytesIO(back.content), dtype="int16")[0], sound)
 
 
 def test_a_model_without_an_exact_prior_stores_nothing(client: Client) -> None:
@@ -114,16 +133,33 @@ def test_damage_is_told(client: Client) -> None:
     coded = read_coded(container)
     payload = coded.chunks[0].payload
     found = [container[:-1], container + b"\0"]
-    found += [resealed(container, data, sound) for data in (payload[:0], b"\7" + payload[1:], payload[:60])]
-    for place in random.integers(0, len(payload), 20).tolist():
-        flipped = bytearray(payload)
-        flipped[place] ^= 1 << int(random.integers(8))
-        found.append(resealed(container, bytes(flipped), sound))
+    unchecked = bytes([payload[0] & 1]) + payload[5:]
+    found += [resealed(container, data, sound) for data in (payload[:0], b"\7" + payload[1:], payload[:60], unchecked)]
+    residual = len(payload) - len(read_lossless(payload, 1).residual)
+    for place in random.integers(residual, len(payload), 20).tolist():
+        found.append(resealed(container, flipped(payload, place, int(random.integers(8))), sound))
     found += [write_coded(replace(coded, extent=extent)) for extent in ((2**30,), (999,), (10, 10))]
     for data in found:
         answer = post(client, "/decompress", data, CONTAINER, WAV)
         assert 400 <= answer.status_code < 500
         assert answer.headers["content-type"] == PROBLEM
+
+
+def test_damaged_tokens_are_told_to_those_who_read_them(client: Client) -> None:
+    sound = levels(1000)
+    container = post(client, "/compress?mode=lossless", wav(sound), WAV).content
+    payload = read_coded(container).chunks[0].payload
+    end = len(payload) - len(read_lossless(payload, 1).residual)
+    for bit in range(8, 8 * end):  # checksum, length and tokens
+        data = resealed(container, flipped(payload, bit // 8, bit % 8), sound)
+        answer = post(client, "/decompress?output=codes", data, CONTAINER, NPY)
+        assert 400 <= answer.status_code < 500
+
+
+def flipped(data: bytes, place: int, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[place] ^= 1 << bit
+    return bytes(changed)
 
 
 def test_what_would_take_too_long_is_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,3 +172,10 @@ def test_what_would_take_too_long_is_refused(client: Client, monkeypatch: pytest
         answer = post(client, path, body, kind)
         assert answer.status_code == 413
         assert "999" in answer.json()["detail"]
+
+
+def test_what_is_stored_to_the_bit_is_not_resampled(client: Client) -> None:
+    container = post(client, "/compress?mode=lossless", wav(levels(640)), WAV).content
+    answer = post(client, "/decompress?sample_rate=16000", container, CONTAINER, WAV)
+    assert answer.status_code == 422
+    assert "sample_rate" in answer.json()["detail"]
