@@ -40,10 +40,10 @@ _USUAL, _OWN = 0, 1
 
 @dataclass(frozen=True)
 class Residual:
-    """A coded residual.
+    """A coded residual, of a picture or a sound.
 
     Attributes:
-        data: 0 and the values under `USUAL`; or 1, the picture's own parameters, and the values under them.
+        data: parameters, and the values under them; of a picture 0 and the values under `USUAL`, or 1 and its own.
         bits: -log2 of the probability of the values under these parameters.
     """
 
