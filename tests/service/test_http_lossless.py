@@ -107,6 +107,19 @@ def test_the_codes_are_read_without_the_picture_and_with_it(client: Client, stor
         assert np.array_equal(arrays["images"], image[None])
 
 
+def test_a_container_from_before_the_token_checksum_is_read(client: Client, stored: tuple[np.ndarray, bytes]) -> None:
+    image, container = stored
+    held = read_lossless(read_coded(container).chunks[0].payload, 1)
+    older = resealed(container, replace(held, tokens_crc=None).write(), image)
+    assert len(older) == len(container) - 4
+    assert np.array_equal(picture(post(client, "/decompress", older, CONTAINER, PNG).content), image)
+    codes = post(client, "/decompress?output=codes", older, CONTAINER, NPY).content
+    assert codes == post(client, "/decompress?output=codes", container, CONTAINER, NPY).content
+    wrong = replace(held, tokens_crc=None, tokens=(held.tokens[0][:-1] + b"\x55",)).write()
+    answer = post(client, "/decompress?output=codes", resealed(container, wrong, image), CONTAINER, NPY)
+    assert answer.status_code == 400
+
+
 def test_damage_is_told(client: Client, stored: tuple[np.ndarray, bytes]) -> None:
     image, container = stored
     coded = read_coded(container)
