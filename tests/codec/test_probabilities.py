@@ -18,6 +18,7 @@ from codec.probabilities import (
     TOTAL,
     frequencies,
     intervals,
+    located,
     shares,
     surprise_bits,
 )
@@ -109,3 +110,17 @@ def test_intervals_are_those_of_the_table(K: int) -> None:
 def test_other_numbers_of_symbols_are_refused(K: int) -> None:
     with pytest.raises(ValueError, match=f"a table has {K} symbols, expected 1 .. 32768"):
         frequencies(np.zeros((2, K), dtype=np.int32))
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 40, 512, 1 << 15])
+@pytest.mark.parametrize("spread", [0, 30, 5000])
+def test_the_symbol_that_owns_a_number_is_located(K: int, spread: int) -> None:
+    random = np.random.default_rng(K + spread)
+    logits = random.integers(-spread, spread + 1, K).astype(np.int32)
+    sizes = frequencies(logits)
+    ends = sizes.cumsum()
+    some = random.integers(0, K, 40)
+    for target in [0, TOTAL - 1, *(ends[some] - 1), *(ends[some] - sizes[some]), *random.integers(0, TOTAL, 40)]:
+        symbol = int(np.searchsorted(ends, target, side="right"))
+        expected = (symbol, int(ends[symbol] - sizes[symbol]), int(sizes[symbol]))
+        assert located(logits, int(target)) == expected
