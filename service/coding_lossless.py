@@ -6,7 +6,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from artifact.manifest import Manifest
-from codec.archive import count_pictures
 from codec.coded import Coded
 from codec.profile import Profile
 from service import archives, lossless
@@ -110,11 +109,6 @@ async def decompress(engine: Engine, model: ServedModel, coded: Sequence[Coded])
 def holds_codes(coded: Sequence[Coded]) -> bool:
     """Tell whether what was stored to the bit, of one profile, has codes beside it."""
     return coded[0].profile is Profile.LOSSLESS_VQ
-
-
-def extents(coded: Sequence[Coded]) -> list[tuple[int, ...]]:
-    """Give the extent of what containers of one profile hold, of an archive of two pictures at most."""
-    return [one.extent for one in coded for _ in range(1 if holds_codes(coded) else min(count_pictures(one), 2))]
 
 
 async def read_codes(engine: Engine, model: ServedModel, coded: Sequence[Coded]) -> list[Codes]:

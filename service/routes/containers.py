@@ -226,8 +226,10 @@ async def _decompress_lossless(call: Call[DecompressOptions], stored: Sequence[C
     for index, header in enumerate(stored):
         with naming(index, len(stored)):
             check_writer(call.model, header)
-    offers = call.offers if media in output else offers_for(output)
-    media_type = type_for(call.accept, offers, coding_lossless.extents(stored))
+    media_type = None
+    if coding_lossless.holds_codes(stored):  # of an archive only its pictures tell how many they are
+        offers = call.offers if media in output else offers_for(output)
+        media_type = type_for(call.accept, offers, [header.extent for header in stored])
     engine, made, arrays = call.service.engine, None, dict[str, Items]()
     with call.phases.measure("compute"):
         if media in output:
@@ -236,7 +238,7 @@ async def _decompress_lossless(call: Call[DecompressOptions], stored: Sequence[C
             codes = await coding_lossless.read_codes(engine, call.model, stored)
             arrays = {name: [one[name] for one in codes] for name in codes[0]}
     answer = await shown(call, made, arrays, output)
-    answer.media_type = media_type
+    answer.media_type = media_type or type_for(call.accept, call.offers, [one.shape for one in made or ()])
     return answer
 
 
