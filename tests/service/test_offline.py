@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +193,10 @@ def test_ctrl_c_ends_it_cleanly(store: Path, photos: Path, tmp_path: Path) -> No
         (photos / f"{index}.png").write_bytes(png(MODEL.images(1, 64, 64, seed=index)[0]))
     packed = tmp_path / "packed"
     words = [sys.executable, "-m", "service", "compress", str(photos), "-o", str(packed), "--store", str(store)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # Who runs the tests in the background of a shell ignores ctrl-C, and what is started inherits that.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes, text=True, preexec_fn=heeding) as process:
         waiting = threading.Event()
         while process.poll() is None and not packed.exists():
             waiting.wait(0.001)
